@@ -1,0 +1,1 @@
+"""Sample frameworks, each one file that reads like a tutorial."""
