@@ -1,0 +1,122 @@
+"""A fake executor: tasks end at once, or when the test says so. It passes the conformance suite of executors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgerm.core.errors import NotFound
+from edgerm.core.ids import TaskKey
+from edgerm.plugin.executor import Chunk, Exit, Handle, Inspection, LaunchFailed, LaunchSpec, Stream, Usage
+
+TERMINATED = 15
+SUCCESS = Exit(code=0, message="exited with code 0")
+
+
+@dataclass(slots=True)
+class FakeTask:
+    """A task of a fake executor, as tests may look at it."""
+
+    spec: LaunchSpec
+    exit: asyncio.Future[Exit]
+    output: dict[Stream, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    graces_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a task does: writes `stdout`, then ends with `exit`; with None it runs until it is stopped or ended."""
+
+    exit: Exit | None = SUCCESS
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class FakeExecutor:
+    """Runs nothing. `script` says what each task does; `tasks` shows what is held.
+
+    A second one made with the same `tasks` and `instance` adopts what the first one held, as after a restart.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[LaunchSpec], Script] = lambda spec: Script(),
+        *,
+        name: str = "fake",
+        instance: str = "1",
+        tasks: dict[TaskKey, FakeTask] | None = None,
+    ) -> None:
+        self.name = name
+        self.instance = instance
+        self.tasks: dict[TaskKey, FakeTask] = {} if tasks is None else tasks
+        self._script = script
+
+    async def start(self, spec: LaunchSpec) -> Handle:
+        """As the script says, which may raise `LaunchFailed`."""
+        if not spec.argv:
+            raise LaunchFailed("the command is empty")
+        if spec.key not in self.tasks:
+            script = self._script(spec)
+            self.tasks[spec.key] = FakeTask(spec, asyncio.get_running_loop().create_future())
+            self.write(spec.key, "stdout", script.stdout)
+            self.write(spec.key, "stderr", script.stderr)
+            if script.exit is not None:
+                self.end(spec.key, script.exit)
+        return Handle(spec.key, self.name, self.instance)
+
+    def end(self, key: TaskKey, exit_: Exit) -> None:
+        """The task ends so, unless it has ended."""
+        task = self.tasks[key]
+        if not task.exit.done():
+            task.exit.set_result(exit_)
+            task.news.set()
+
+    def write(self, key: TaskKey, stream: Stream, data: bytes) -> None:
+        """The task writes."""
+        task = self.tasks[key]
+        task.output[stream] += data
+        task.news.set()
+
+    async def wait(self, handle: Handle) -> Exit:
+        return await asyncio.shield(self._find(handle).exit)
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        """Ends the task at once, by SIGTERM."""
+        if await self.adopt(handle):
+            self.tasks[handle.key].graces_s.append(grace_s)
+            self.end(handle.key, Exit(signal=TERMINATED, message="killed by SIGTERM"))
+
+    async def adopt(self, handle: Handle) -> bool:
+        return handle.instance == self.instance and handle.key in self.tasks
+
+    async def inspect(self) -> Inspection:
+        held = tuple(Handle(key, self.name, self.instance) for key in sorted(self.tasks))
+        return Inspection({"cpus": "none", "mem": "none"}, held=held)
+
+    async def release(self, handle: Handle) -> None:
+        if await self.adopt(handle):
+            del self.tasks[handle.key]
+
+    async def output(self, handle: Handle, stream: Stream, offset: int, max_bytes: int, wait_s: float) -> Chunk:
+        task = self._find(handle)
+        kept = task.output[stream]
+        at = min(max(offset + len(kept) if offset < 0 else offset, 0), len(kept))
+        if at == len(kept) and not task.exit.done():
+            task.news.clear()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await task.news.wait()
+            except TimeoutError:
+                pass
+        data = bytes(kept[at : at + max_bytes])
+        return Chunk(at, data, ended=task.exit.done() and at + len(data) == len(kept))
+
+    async def usage(self, handle: Handle) -> Usage | None:
+        return Usage(0.0, 0) if await self.adopt(handle) else None
+
+    def _find(self, handle: Handle) -> FakeTask:
+        if handle.instance != self.instance or handle.key not in self.tasks:
+            raise NotFound(f"{self.name} holds no task {handle.key}")
+        return self.tasks[handle.key]
