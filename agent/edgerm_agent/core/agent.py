@@ -1,0 +1,405 @@
+"""The agent's core: the truth about what runs on this box, and what it owes the master.
+
+Each task goes through the phases of `records.Phase`; the journal always knows the phase before the step is taken, so
+that after a crash `recovery.judge` can tell what happened. Nothing here waits for the link: a task starts, ends and is
+recorded with or without a master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from edgerm.core.blobs import Digest
+from edgerm.core.effects import Drop, Put
+from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.instant import BEGINNING, Instant
+from edgerm.core.link import (
+    AgentHalf,
+    Forget,
+    Intake,
+    Kill,
+    Launch,
+    LinkState,
+    OrderBody,
+    TaskReport,
+    Update,
+)
+from edgerm.core.resources import NOTHING, to_text
+from edgerm.core.scheduler import AgentSpec, Status
+from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
+from edgerm.core.timers import Timers
+from edgerm.plugin.executor import Exit, ExitReason, Handle
+from edgerm_agent.core.effects import (
+    Discard,
+    Effect,
+    Fetch,
+    FramesIn,
+    Release,
+    Send,
+    SessionBegan,
+    Start,
+    Stop,
+    Watch,
+)
+from edgerm_agent.core.events import (
+    BeatAnswered,
+    Ended,
+    Event,
+    Fetched,
+    FetchFailed,
+    InstanceChanged,
+    JoinAnswered,
+    Rang,
+    Recovered,
+    RequestFailed,
+    SendFrame,
+    Started,
+    StartFailed,
+    Tick,
+)
+from edgerm_agent.core.records import Phase, Record, RunRecord, TaskRecord
+from edgerm_agent.core.recovery import Verdict, judge
+from edgerm_agent.core.verdicts import ending
+
+KILL_GRACE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this agent is, for the whole life of the process."""
+
+    agent_id: AgentId
+    spec: AgentSpec
+    incarnation: int  # higher than any that an earlier process of this agent used
+    boot_id: str = ""
+    seed: bytes = b""
+
+
+@dataclass(slots=True)
+class Task:
+    """One task: what it is, and how far it has come."""
+
+    record: TaskRecord
+    run: RunRecord
+
+    @property
+    def key(self) -> TaskKey:
+        return self.record.key
+
+    @property
+    def live(self) -> bool:
+        return self.run.phase is not Phase.ENDED
+
+
+class Agent:
+    """Takes events, gives effects. The first event is `Recovered`; until then no order is taken."""
+
+    def __init__(self, identity: Identity, records: Iterable[Record] = ()) -> None:
+        self._spec = identity.spec
+        self._half = AgentHalf(identity.agent_id, identity.spec, identity.incarnation, identity.boot_id, identity.seed)
+        self._instances: dict[str, str] = {}
+        self._tasks: dict[TaskKey, Task] = {}
+        self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
+        self._now = BEGINNING
+        self._out: list[Effect] = []
+        self._up = False
+        self._load(records)
+
+    def _load(self, records: Iterable[Record]) -> None:
+        kept = list(records)
+        runs = {record.key: record for record in kept if isinstance(record, RunRecord)}
+        for record in kept:
+            if isinstance(record, TaskRecord):
+                self._tasks[record.key] = Task(record, runs[record.key])
+        for task in self._tasks.values():
+            for update in task.run.owed:
+                self._half.report(update)
+
+    @property
+    def tasks(self) -> Mapping[TaskKey, Task]:
+        """For reading: every task that is not forgotten."""
+        return self._tasks
+
+    @property
+    def link_state(self) -> LinkState:
+        return self._half.state
+
+    @property
+    def spec(self) -> AgentSpec:
+        return self._spec
+
+    def due_s(self) -> float | None:
+        """When to hand in a Tick (steady seconds; may be in the past: at once), or None."""
+        if not self._up:
+            return None
+        dues = [due for due in (self._half.due_s(self._now.steady_s), self._timers.next_s()) if due is not None]
+        return min(dues, default=None)
+
+    def needs(self) -> set[Digest]:
+        """The blobs that must be kept: those of tasks that have not ended."""
+        return {ref.digest for task in self._tasks.values() if task.live for ref in task.record.task.needs}
+
+    def handle(self, event: Event, now: Instant) -> list[Effect]:
+        """Let `event` happen."""
+        self._now = now
+        self._out = []
+        match event:
+            case JoinAnswered(request, answer):
+                self._take(self._half.join_answered(request, answer, now.steady_s), frozenset())
+            case BeatAnswered(request, answer, present):
+                self._take(self._half.beat_answered(request, answer, now.steady_s), present)
+            case RequestFailed(request):
+                self._half.failed(request, now.steady_s)
+            case Rang():
+                self._half.ring()
+            case SendFrame(frame):
+                self._half.send(frame)
+            case Recovered(instances, held):
+                self._recover(instances, held)
+            case InstanceChanged(executor, instance):
+                self._instances[executor] = instance
+            case Fetched(key):
+                self._fetched(key)
+            case FetchFailed(key, why) | StartFailed(key, why):
+                self._not_started(key, why)
+            case Started(key, handle):
+                self._started(key, handle)
+            case Ended(key, exited):
+                self._ended(key, exited)
+            case Tick():
+                self._expire()
+        self._poll()
+        return self._out
+
+    # --- the link ---
+
+    def _poll(self) -> None:
+        if not self._up:
+            return
+        reports = self._reports() if self._half.state is LinkState.APART else ()
+        request = self._half.poll(self._now.steady_s, reports)
+        if request is not None:
+            self._out.append(Send(*request))
+
+    def _reports(self) -> tuple[TaskReport, ...]:
+        return tuple(
+            TaskReport(task.key, task.run.state, task.run.seq, task.record.role, task.record.task, bool(task.run.owed))
+            for task in self._tasks.values()
+        )
+
+    def _take(self, intake: Intake, present: frozenset[Digest]) -> None:
+        for update in intake.persisted:
+            self._persisted(update)
+        for order in intake.orders:
+            self._order(order.body, present)
+        if intake.frames:
+            self._out.append(FramesIn(intake.frames))
+        if intake.joined:
+            self._out.append(SessionBegan(self._half.session))
+
+    def _persisted(self, update: Update) -> None:
+        task = self._tasks.get(update.key)
+        if task is not None:
+            self._change(task, owed=tuple(owed for owed in task.run.owed if owed.seq > update.seq))
+
+    def _order(self, body: OrderBody, present: frozenset[Digest]) -> None:
+        match body:
+            case Launch() if body.key not in self._tasks:
+                self._launch(body, present)
+            case Kill(key, grace_s) if key in self._tasks:
+                self._kill(self._tasks[key], grace_s)
+            case Forget(key) if key in self._tasks and not self._tasks[key].live:
+                del self._tasks[key]
+                self._out += (Drop("task", str(key)), Drop("run", str(key)), Discard(key))
+
+    # --- a task's way ---
+
+    def _change(self, task: Task, **changes: object) -> None:
+        task.run = replace(task.run, **changes)  # type: ignore[arg-type]
+        self._out.append(Put("run", str(task.key), task.run))
+
+    def _launch(self, order: Launch, present: frozenset[Digest]) -> None:
+        record = TaskRecord(order.key, order.role, order.task)
+        missing = any(ref.digest not in present for ref in order.task.needs)
+        phase = Phase.FETCHING if missing else Phase.STARTING
+        instance = self._instances.get(order.task.executor, "")
+        task = Task(record, RunRecord(order.key, phase, TaskState.STAGING, instance))
+        fault = self._fault(order)
+        self._tasks[order.key] = task
+        self._out.append(Put("task", str(order.key), record))
+        if fault is not None:
+            self._end(task, *fault)
+            return
+        self._out.append(Put("run", str(order.key), task.run))
+        if missing:
+            self._out.append(Fetch(order.key, order.task.needs))
+        else:
+            self._out.append(Start(order.key, order.task))
+
+    def _fault(self, order: Launch) -> tuple[TaskState, Reason, str] | None:
+        """Why this agent does not even try; it is the authority on what it has."""
+        executor = order.task.executor
+        if executor not in self._instances:
+            have = ", ".join(sorted(self._instances)) or "none"
+            message = f"this agent has no {executor!r} executor (it has: {have}); see: edgerm doctor on the agent"
+            return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message
+        used = NOTHING
+        for task in self._tasks.values():
+            if task.live:
+                used = used + task.record.task.resources
+        left = self._spec.resources.less(used)
+        if left.covers(order.task.resources):
+            return None
+        message = f"it asks for {to_text(order.task.resources)}, and {to_text(left) or 'nothing'} is left here"
+        return TaskState.DROPPED, Reason.RESOURCES_UNKNOWN, message
+
+    def _fetched(self, key: TaskKey) -> None:
+        task = self._tasks.get(key)
+        if task is not None and task.run.phase is Phase.FETCHING:
+            self._start(task)
+
+    def _start(self, task: Task) -> None:
+        instance = self._instances.get(task.record.task.executor)
+        if instance is None:
+            message = f"this agent has no {task.record.task.executor!r} executor any more"
+            self._end(task, TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message)
+            return
+        self._change(task, phase=Phase.STARTING, instance=instance)
+        self._out.append(Start(task.key, task.record.task))
+
+    def _started(self, key: TaskKey, handle: Handle) -> None:
+        task = self._tasks.get(key)
+        if task is None or task.run.phase is not Phase.STARTING:
+            return
+        self._change_and_report(task, TaskState.RUNNING, phase=Phase.RUNNING, handle=handle, instance=handle.instance)
+        self._limit_time(task)
+        if task.run.kill_asked:
+            self._out.append(Stop(handle, self._grace_s(task)))
+
+    def _limit_time(self, task: Task) -> None:
+        if task.record.task.completion_s is not None:
+            self._timers.set(task.key, self._now.steady_s + task.record.task.completion_s)
+
+    def _expire(self) -> None:
+        while (key := self._timers.pop(self._now.steady_s)) is not None:
+            task = self._tasks.get(key)
+            if task is not None and task.run.handle is not None and task.live and not task.run.kill_asked:
+                self._change(task, kill_asked=True, expired=True)
+                self._out.append(Stop(task.run.handle, self._grace_s(task)))
+
+    def _kill(self, task: Task, grace_s: float | None) -> None:
+        if not task.live:
+            return
+        if task.run.phase is Phase.FETCHING:
+            self._end(task, TaskState.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, "killed before it was started")
+            return
+        first = not task.run.kill_asked
+        if task.run.handle is None:
+            self._change(task, kill_asked=True, kill_grace_s=grace_s)
+            return
+        if first:
+            self._change_and_report(task, TaskState.KILLING, kill_asked=True, kill_grace_s=grace_s)
+        elif grace_s != task.run.kill_grace_s:
+            self._change(task, kill_grace_s=grace_s)
+        self._out.append(Stop(task.run.handle, self._grace_s(task)))
+
+    def _grace_s(self, task: Task) -> float:
+        for grace_s in (task.run.kill_grace_s, task.record.task.grace_s):
+            if grace_s is not None:
+                return grace_s
+        return KILL_GRACE_S
+
+    def _not_started(self, key: TaskKey, why: str) -> None:
+        task = self._tasks.get(key)
+        if task is None or task.run.phase not in (Phase.FETCHING, Phase.STARTING):
+            return
+        if task.run.kill_asked:
+            self._end(task, TaskState.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, why)
+        else:
+            self._end(task, TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, why)
+
+    def _ended(self, key: TaskKey, exited: Exit) -> None:
+        task = self._tasks.get(key)
+        if task is None or not task.live:
+            return
+        end = ending(exited, task.run.kill_asked, task.run.expired)
+        self._end(task, *end, exited)
+
+    def _end(
+        self, task: Task, state: TaskState, reason: Reason | None, message: str, exited: Exit | None = None
+    ) -> None:
+        handle = task.run.handle
+        self._timers.cancel(task.key)
+        self._change_and_report(task, state, reason, message, exited, phase=Phase.ENDED, handle=None)
+        if handle is not None:
+            self._out.append(Release(task.key, handle))
+
+    def _change_and_report(
+        self,
+        task: Task,
+        state: TaskState,
+        reason: Reason | None = None,
+        message: str = "",
+        exited: Exit | None = None,
+        **changes: object,
+    ) -> None:
+        """Move the task and owe the master an update about it, in one record."""
+        state = advance(task.run.state, SIGNAL_OF[state], task.run)
+        update = Update(task.key, task.run.seq + 1, self._status(task, state, reason, message, exited))
+        self._change(task, state=state, seq=update.seq, owed=(*task.run.owed, update), **changes)
+        self._half.report(update)
+
+    def _status(self, task: Task, state: TaskState, reason: Reason | None, message: str, exited: Exit | None) -> Status:
+        seq = task.run.seq + 1
+        return Status(
+            task.key.task_id,
+            state,
+            self._half.agent_id,
+            Source.AGENT if state is TaskState.DROPPED else Source.EXECUTOR,
+            reason,
+            message,
+            # Never two alike, and the same again after a crash: the key is used once, the seq once per key.
+            blake2b(f"{task.key}/{seq}".encode(), digest_size=16).digest(),
+            self._now.wall_s,
+            task.key.launch_id,
+            exited.code if exited else None,
+            exited.signal if exited else None,
+            (exited.trap or "") if exited else "",
+            exited.tail if exited else "",
+        )
+
+    # --- recovery ---
+
+    def _recover(self, instances: Mapping[str, str], held: Mapping[TaskKey, Handle]) -> None:
+        self._instances = dict(instances)
+        self._up = True
+        for task in list(self._tasks.values()):
+            self._resume(task, held)
+        for key, handle in held.items():
+            if key not in self._tasks or not self._tasks[key].live:
+                self._out += (Stop(handle, 0.0), Release(key, handle))
+
+    def _resume(self, task: Task, held: Mapping[TaskKey, Handle]) -> None:
+        executor = task.record.task.executor
+        match judge(task.run, self._instances.get(executor), held):
+            case Verdict.FETCH:
+                self._out.append(Fetch(task.key, task.record.task.needs))
+            case Verdict.START:
+                self._out.append(Start(task.key, task.record.task))
+            case Verdict.ADOPT:
+                self._adopt(task, held[task.key])
+            case Verdict.LOST:
+                message = "the agent was restarted and what held the task is gone"
+                self._ended(task.key, Exit(ExitReason.EXECUTOR_DIED, message=message))
+
+    def _adopt(self, task: Task, handle: Handle) -> None:
+        self._out.append(Watch(handle))
+        if task.run.phase is Phase.STARTING:
+            self._started(task.key, handle)
+            return
+        # Its time begins anew: how long the agent was away is not known.
+        self._limit_time(task)
+        if task.run.kill_asked:
+            self._out.append(Stop(handle, self._grace_s(task)))

@@ -1,0 +1,89 @@
+"""All that the agent's core may ask for, beside `Put` and `Drop` of records."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from edgerm.core.effects import Drop, Put, Spoken, Volatile
+from edgerm.core.ids import TaskKey
+from edgerm.core.link import Beat, Frame, Join
+from edgerm.core.scheduler import BlobRef, TaskSpec
+from edgerm.plugin.executor import Handle
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Spoken):
+    """Send a request to the master; answered by JoinAnswered, BeatAnswered or RequestFailed."""
+
+    request: int
+    body: Join | Beat
+
+    @property
+    def lane(self) -> Hashable:
+        return "link"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBegan(Volatile):
+    """There is a session: listen to its doorbell, and to no other."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Spoken):
+    """Get what the task needs; answered by Fetched or FetchFailed."""
+
+    key: TaskKey
+    needs: tuple[BlobRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Spoken):
+    """Start the task (idempotent by its key); answered by Started or StartFailed, later by Ended."""
+
+    key: TaskKey
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Spoken):
+    """The task runs since before the agent's start: take it back; answered by Ended."""
+
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Spoken):
+    """End the task; what is left after `grace_s` is killed."""
+
+    handle: Handle
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Spoken):
+    """The task's end is journaled: keep its output, let the executor forget it."""
+
+    key: TaskKey
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Spoken):
+    """The task is forgotten: its sandbox goes when retention says so."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class FramesIn(Volatile):
+    """Frames from the master."""
+
+    frames: tuple[Frame, ...]
+
+
+Speech: TypeAlias = Send | SessionBegan | Fetch | Start | Watch | Stop | Release | Discard | FramesIn
+Effect: TypeAlias = Put | Drop | Speech

@@ -1,0 +1,125 @@
+"""All that can happen to an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from edgerm.core.blobs import Digest
+from edgerm.core.ids import TaskKey
+from edgerm.core.link import BeatAnswer, Frame, JoinAnswer
+from edgerm.plugin.executor import Exit, Handle
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The first event: which executors are ready, and what they hold from before."""
+
+    instances: Mapping[str, str] = field(default_factory=dict)  # executor name → instance
+    held: Mapping[TaskKey, Handle] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceChanged:
+    """An executor has a new instance: tasks of an older one that did not start yet never will."""
+
+    executor: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAnswered:
+    """The master answered a join."""
+
+    request: int
+    answer: JoinAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswered:
+    """The master answered a beat; `present`: the blobs that its launches need and that are here already."""
+
+    request: int
+    answer: BeatAnswer
+    present: frozenset[Digest] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request had no answer in time, or none that could be read."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rang:
+    """The doorbell rang, or was connected again and may have been missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """All blobs of the task are here."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """A blob of the task cannot be had; `why` names it."""
+
+    key: TaskKey
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The executor has started the task."""
+
+    key: TaskKey
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The task did not start and never will."""
+
+    key: TaskKey
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The task has ended, and nothing of it is left."""
+
+    key: TaskKey
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """A frame for the master."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline has come: see `Agent.due_s`."""
+
+
+Event: TypeAlias = (
+    Recovered
+    | InstanceChanged
+    | JoinAnswered
+    | BeatAnswered
+    | RequestFailed
+    | Rang
+    | Fetched
+    | FetchFailed
+    | Started
+    | StartFailed
+    | Ended
+    | SendFrame
+    | Tick
+)

@@ -1,0 +1,37 @@
+"""After a start: what was promised, set against what is found running. Pure: recorded and found in, a verdict out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from edgerm.core.ids import TaskKey
+from edgerm.plugin.executor import Handle
+from edgerm_agent.core.records import Phase, RunRecord
+
+
+class Verdict(Enum):
+    """What becomes of a task that the journal knows."""
+
+    FETCH = "fetch"  # go on where it stopped
+    START = "start"  # it was never started: its executor is still the same and does not hold it
+    ADOPT = "adopt"  # its executor holds it
+    LOST = "lost"  # whatever held it is gone, and it with it
+    KEEP = "keep"  # it has ended, only its record is left
+
+
+def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle]) -> Verdict:
+    """The verdict on one task; `instance` is its executor's present one, None if the executor is not there.
+
+    An executor keeps a task's exit until the journal has it. So a task that is not held has either never been started
+    (same instance, start not known to have happened) or been lost with an older instance.
+    """
+    if run.phase is Phase.ENDED:
+        return Verdict.KEEP
+    if run.phase is Phase.FETCHING:
+        return Verdict.FETCH
+    if run.key in held:
+        return Verdict.ADOPT
+    if run.phase is Phase.STARTING and instance == run.instance:
+        return Verdict.START
+    return Verdict.LOST

@@ -1,0 +1,504 @@
+"""The agent link, both halves, as `docs/link.md` states it: sessions, orders, updates, back-off.
+
+What lives here: what is said and when. What does not: how it is carried (faces), what an order means (the cores).
+Sizes are estimates of the encoded form, good enough to keep a message within a transport's budget.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import TypeAlias
+
+from edgerm.core.errors import IllegalMove
+from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.scheduler import AgentSpec, Status, TaskSpec
+from edgerm.core.tasks import TaskState
+
+BEAT_INTERVAL_S = 15.0
+MISSED_BEATS_MAX = 5
+BUDGET_BYTES = 256 * 1024
+FRAMES_MAX = 256
+RETRY_FIRST_S = 1.0
+
+
+# --- what is said -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One task as its agent knows it."""
+
+    key: TaskKey
+    state: TaskState
+    seq: int  # of the latest update that the agent made of this task; 0: none
+    role: str
+    task: TaskSpec
+    owes: bool = False  # updates of it follow in beats: no master has persisted them yet
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An agent introduces itself; `part` counts from 0, `more` on all parts but the last."""
+
+    agent_id: AgentId
+    incarnation: int
+    agent: AgentSpec
+    boot_id: str = ""
+    tasks: tuple[TaskReport, ...] = ()
+    part: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The join is complete."""
+
+    session: int
+    beat_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NextPart:
+    """This part is taken; the next one, please."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A later incarnation of this agent has joined: the request is a late duplicate."""
+
+
+JoinAnswer: TypeAlias = Welcome | NextPart | Stale
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run this task, once."""
+
+    key: TaskKey
+    role: str
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End this task; None: with its own grace."""
+
+    key: TaskKey
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Its framework knows how this task ended."""
+
+    key: TaskKey
+
+
+OrderBody: TypeAlias = Launch | Kill | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the master tells an agent, numbered within the session."""
+
+    number: int
+    body: OrderBody
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One status update on its way to the master. `seq` counts within the task and survives sessions."""
+
+    key: TaskKey
+    seq: int
+    status: Status
+    number: int = 0  # within the session; given when it is sent
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """Send this task's output from `offset` on (negative: from the end)."""
+
+    key: TaskKey
+    stderr: bool
+    offset: int
+    follow: bool
+    credit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes of a stream."""
+
+    offset: int
+    data: bytes
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """So many more bytes may be sent."""
+
+    credit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The stream is over, and why."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message of the ephemeral lane."""
+
+    stream: int
+    body: OpenLog | Data | Credit | Close
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The agent is alive, and this is new."""
+
+    session: int
+    seen: int  # highest order that is journaled
+    updates: tuple[Update, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    more: bool = False  # there is more news than fitted
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """What the master has for the agent. `join`: the session is unknown, all else is void."""
+
+    join: bool = False
+    persisted: int = 0  # updates up to this number are on the master's disk
+    orders: tuple[Order, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    more: bool = False
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------
+
+
+def _key_bytes(key: TaskKey) -> int:
+    return 8 + sum(map(len, key))
+
+
+def _task_bytes(task: TaskSpec) -> int:
+    return len(task.info) + (44 if task.info_blob else 0)
+
+
+def _order_bytes(order: Order) -> int:
+    body = order.body
+    extra = _task_bytes(body.task) + len(body.role) if isinstance(body, Launch) else 6
+    return 12 + _key_bytes(body.key) + extra
+
+
+def _update_bytes(update: Update) -> int:
+    status = update.status
+    texts = len(status.message) + len(status.output_tail) + len(status.trap) + len(status.extra)
+    return 130 + 2 * _key_bytes(update.key) + 2 * texts
+
+
+def _report_bytes(report: TaskReport) -> int:
+    return 30 + _key_bytes(report.key) + len(report.role) + _task_bytes(report.task)
+
+
+def _frame_bytes(frame: Frame) -> int:
+    return 24 + (len(frame.body.data) if isinstance(frame.body, Data) else 64)
+
+
+def _fitting(sizes: Iterable[int], budget_bytes: int) -> tuple[int, int]:
+    """How many of the first fit (at least one, if there is one), and what is left of the budget."""
+    count, left = 0, budget_bytes
+    for size in sizes:
+        if count and size > left:
+            break
+        count, left = count + 1, left - size
+    return count, max(left, 0)
+
+
+# --- the master's half ------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class MasterHalf:
+    """One agent's session at the master."""
+
+    session: int
+    incarnation: int
+    taken: int = 0  # updates taken over, up to this number
+    _last: int = 0  # orders numbered so far
+    _sent: int = 0  # orders that have been in an answer, up to this number
+    _orders: deque[Order] = field(default_factory=deque)
+    _frames: deque[Frame] = field(default_factory=deque)
+
+    def order(self, body: OrderBody) -> None:
+        """Queue an order; it goes with every answer until the agent has seen it."""
+        self._last += 1
+        self._orders.append(Order(self._last, body))
+
+    def withdraw(self, key: TaskKey) -> bool:
+        """Take back the launch of `key` if it has been in no answer yet."""
+        for order in self._orders:
+            if order.number > self._sent and isinstance(order.body, Launch) and order.body.key == key:
+                self._orders.remove(order)
+                return True
+        return False
+
+    def send(self, frame: Frame) -> bool:
+        """Queue a frame for the next answer; False when the queue is full and the stream must be given up."""
+        if len(self._frames) >= FRAMES_MAX:
+            return False
+        self._frames.append(frame)
+        return True
+
+    def take(self, beat: Beat) -> tuple[list[Update], list[OrderBody]]:
+        """The updates of `beat` that are new, in order, and the orders that the agent has now journaled."""
+        seen: list[OrderBody] = []
+        while self._orders and self._orders[0].number <= beat.seen:
+            seen.append(self._orders.popleft().body)
+        fresh = []
+        for update in beat.updates:
+            if update.number == self.taken + 1:
+                self.taken += 1
+                fresh.append(update)
+        return fresh, seen
+
+    def answer(self, budget_bytes: int = BUDGET_BYTES) -> BeatAnswer:
+        """All that the agent has not seen, as far as it fits."""
+        count, left = _fitting(map(_order_bytes, self._orders), budget_bytes)
+        orders = tuple(self._orders)[:count] if count < len(self._orders) else tuple(self._orders)
+        frames = []
+        while self._frames and (size := _frame_bytes(self._frames[0])) <= left:
+            frames.append(self._frames.popleft())
+            left -= size
+        if orders:
+            self._sent = max(self._sent, orders[-1].number)
+        more = count < len(self._orders) or bool(self._frames)
+        return BeatAnswer(False, self.taken, orders, tuple(frames), more)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether an answer now would carry something."""
+        return bool(self._orders or self._frames)
+
+
+REJOIN = BeatAnswer(join=True)
+
+
+def make_session(seed: bytes, count: int) -> int:
+    """A session of 32 bits that cannot be guessed without the seed; never 0."""
+    return int.from_bytes(blake2b(count.to_bytes(8, "big"), key=seed[:64], digest_size=4).digest(), "big") or 1
+
+
+# --- the agent's half -------------------------------------------------------------------------------------------
+
+
+class LinkState(Enum):
+    """How an agent stands with its master."""
+
+    APART = "apart"  # no session; a join is due
+    JOINING = "joining"  # a join is under way
+    JOINED = "joined"  # there is a session
+
+
+class LinkSignal(Enum):
+    """What can happen to the agent's half."""
+
+    DIAL = "dial"  # a join is sent
+    WELCOME = "welcome"  # the master gave a session
+    FAIL = "fail"  # a request had no answer
+    OUTCAST = "outcast"  # the master does not know the session
+
+
+LINK_MOVES: Mapping[LinkState, Mapping[LinkSignal, LinkState]] = MappingProxyType(
+    {
+        LinkState.APART: {LinkSignal.DIAL: LinkState.JOINING},
+        LinkState.JOINING: {
+            LinkSignal.DIAL: LinkState.JOINING,  # the next part
+            LinkSignal.WELCOME: LinkState.JOINED,
+            LinkSignal.FAIL: LinkState.APART,
+            LinkSignal.OUTCAST: LinkState.APART,
+        },
+        LinkState.JOINED: {
+            LinkSignal.FAIL: LinkState.JOINED,  # tried again with back-off; contact lost is no reason to leave
+            LinkSignal.OUTCAST: LinkState.APART,
+        },
+    }
+)
+
+Request: TypeAlias = Join | Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What an answer brought: orders above the highest seen, frames, and the updates that need no resending."""
+
+    orders: tuple[Order, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    persisted: tuple[Update, ...] = ()
+    joined: bool = False  # a session began with this answer
+
+
+@dataclass(slots=True)
+class AgentHalf:
+    """The agent's side of its link: what to send next and when. One request is under way at a time."""
+
+    agent_id: AgentId
+    agent: AgentSpec
+    incarnation: int  # for the first join of this process; later ones count up
+    boot_id: str = ""
+    seed: bytes = b""  # for the jitter of back-off
+    budget_bytes: int = BUDGET_BYTES
+    state: LinkState = LinkState.APART
+    session: int = 0
+    beat_interval_s: float = BEAT_INTERVAL_S
+    seen: int = 0
+    _request: int = 0  # number of the latest request
+    _under_way: bool = False
+    _due_s: float = 0.0
+    _rang: bool = False
+    _failures: int = 0
+    _persisted: int = 0  # in this session
+    _pending: deque[Update] = field(default_factory=deque)
+    _frames: deque[Frame] = field(default_factory=deque)
+    _parts: list[Join] = field(default_factory=list)
+    _part: int = 0
+
+    def _move(self, signal: LinkSignal) -> None:
+        try:
+            self.state = LINK_MOVES[self.state][signal]
+        except KeyError:
+            raise IllegalMove("link", self.state.name, signal.name, self._request) from None
+
+    def report(self, update: Update) -> None:
+        """Queue an update that is (or is being) journaled."""
+        self._pending.append(update)
+
+    def send(self, frame: Frame) -> bool:
+        """Queue a frame; False when the queue is full: the stream must slow down."""
+        if len(self._frames) >= FRAMES_MAX:
+            return False
+        self._frames.append(frame)
+        return True
+
+    def ring(self) -> None:
+        """The doorbell rang, or there is a reason to beat at once."""
+        self._rang = True
+
+    def due_s(self, now_s: float) -> float | None:
+        """When to `poll` next; None while a request is under way."""
+        if self._under_way:
+            return None
+        if self.state is LinkState.JOINED and not self._failures and (self._pending or self._frames or self._rang):
+            return now_s
+        return self._due_s
+
+    def poll(self, now_s: float, reports: Sequence[TaskReport]) -> tuple[int, Request] | None:
+        """The request to send now, with its number, or None if nothing is due."""
+        due_s = self.due_s(now_s)
+        if due_s is None or due_s > now_s:
+            return None
+        self._request += 1
+        self._under_way = True
+        if self.state is LinkState.JOINED:
+            return self._request, self._beat()
+        if self.state is LinkState.APART:
+            self._parts, self._part = self._make_parts(reports), 0
+        self._move(LinkSignal.DIAL)
+        return self._request, self._parts[self._part]
+
+    def _beat(self) -> Beat:
+        count, left = _fitting(map(_update_bytes, self._pending), self.budget_bytes)
+        updates = tuple(
+            Update(update.key, update.seq, update.status, self._persisted + 1 + index)
+            for index, update in zip(range(count), self._pending, strict=False)
+        )
+        frames = []
+        while self._frames and (size := _frame_bytes(self._frames[0])) <= left:
+            frames.append(self._frames.popleft())
+            left -= size
+        self._rang = False
+        more = count < len(self._pending) or bool(self._frames)
+        return Beat(self.session, self.seen, updates, tuple(frames), more)
+
+    def _make_parts(self, reports: Sequence[TaskReport]) -> list[Join]:
+        parts: list[tuple[TaskReport, ...]] = []
+        rest = tuple(reports)
+        while rest or not parts:
+            count, _ = _fitting(map(_report_bytes, rest), self.budget_bytes)
+            parts.append(rest[:count])
+            rest = rest[count:]
+        last = len(parts) - 1
+        return [
+            Join(self.agent_id, self.incarnation, self.agent, self.boot_id, tasks, part, part < last)
+            for part, tasks in enumerate(parts)
+        ]
+
+    def failed(self, request: int, now_s: float) -> None:
+        """The request had no answer, or none that could be read."""
+        if request != self._request or not self._under_way:
+            return
+        self._under_way = False
+        self._move(LinkSignal.FAIL)
+        self._back_off(now_s)
+
+    def _back_off(self, now_s: float) -> None:
+        wait_s = min(RETRY_FIRST_S * 2.0 ** min(self._failures, 30), self.beat_interval_s)
+        self._failures += 1
+        roll = blake2b(f"{self.agent_id}:{self._request}".encode(), key=self.seed[:64], digest_size=2).digest()
+        self._due_s = now_s + wait_s * (1 - int.from_bytes(roll, "big") / 65536 / 2)
+
+    def join_answered(self, request: int, answer: JoinAnswer, now_s: float) -> Intake:
+        """The master's word on a join."""
+        if request != self._request or not self._under_way or self.state is not LinkState.JOINING:
+            return Intake()
+        self._under_way = False
+        if isinstance(answer, Welcome):
+            self._move(LinkSignal.WELCOME)
+            self._begin_session(answer, now_s)
+            return Intake(joined=True)
+        if isinstance(answer, NextPart) and self._part + 1 < len(self._parts):
+            self._part += 1
+            self._due_s = now_s
+            return Intake()
+        # Stale, or a master that lost count of the parts: once more, under a number that nobody has seen.
+        self._move(LinkSignal.OUTCAST)
+        self.incarnation += 1
+        self._back_off(now_s)
+        return Intake()
+
+    def _begin_session(self, welcome: Welcome, now_s: float) -> None:
+        self.session, self.beat_interval_s = welcome.session, welcome.beat_interval_s
+        self.seen = self._persisted = self._failures = 0
+        self._frames.clear()
+        self._parts = []
+        self._due_s = now_s  # the first beat fetches the orders that the join led to
+
+    def beat_answered(self, request: int, answer: BeatAnswer, now_s: float) -> Intake:
+        """The master's word on a beat; answers to anything but the latest request are void."""
+        if request != self._request or not self._under_way or self.state is not LinkState.JOINED:
+            return Intake()
+        self._under_way = False
+        self._failures = 0
+        if answer.join:
+            self._move(LinkSignal.OUTCAST)
+            self.incarnation += 1
+            self._due_s = now_s
+            return Intake()
+        self._due_s = now_s if answer.more else now_s + self.beat_interval_s
+        done = min(max(answer.persisted - self._persisted, 0), len(self._pending))
+        persisted = tuple(self._pending.popleft() for _ in range(done))
+        self._persisted += done
+        orders = tuple(order for order in answer.orders if order.number > self.seen)
+        if orders:
+            self.seen = orders[-1].number
+        return Intake(orders, answer.frames, persisted)

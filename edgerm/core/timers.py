@@ -1,0 +1,55 @@
+"""Deadlines by name: what a core waits for, in the order in which it falls due. Knows no clock."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Timers(Generic[K]):
+    """One deadline per key; setting it again moves it. Moved and cancelled entries are dropped when they surface."""
+
+    def __init__(self) -> None:
+        self._due_s: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._count = 0  # breaks ties, so that equal deadlines fire in the order in which they were set
+
+    def set(self, key: K, due_s: float) -> None:
+        """Wake at `due_s` (steady seconds) for `key`."""
+        if self._due_s.get(key) == due_s:
+            return
+        self._due_s[key] = due_s
+        self._count += 1
+        heapq.heappush(self._heap, (due_s, self._count, key))
+
+    def cancel(self, key: K) -> None:
+        """Forget `key`; unknown keys are fine."""
+        self._due_s.pop(key, None)
+
+    def due_s(self, key: K) -> float | None:
+        """When `key` falls due, or None."""
+        return self._due_s.get(key)
+
+    def next_s(self) -> float | None:
+        """The earliest deadline, or None."""
+        while self._heap:
+            due_s, _, key = self._heap[0]
+            if self._due_s.get(key) == due_s:
+                return due_s
+            heapq.heappop(self._heap)
+        return None
+
+    def pop(self, now_s: float) -> K | None:
+        """The next key that is due, removed; None when nothing is."""
+        due_s = self.next_s()
+        if due_s is None or due_s > now_s:
+            return None
+        key = heapq.heappop(self._heap)[2]
+        del self._due_s[key]
+        return key
+
+    def __len__(self) -> int:
+        return len(self._due_s)

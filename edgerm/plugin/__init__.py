@@ -1,0 +1,1 @@
+"""What third parties implement for an agent: executors. Values and protocols only."""

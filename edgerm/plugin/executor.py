@@ -1,0 +1,147 @@
+"""What an executor is: five verbs, and the values that cross its border.
+
+An executor runs tasks of one kind (WASM modules, processes, containers) and decides nothing about who may run
+them. The agent journals a `Handle` before it relies on it; after a restart it gives the handle back to `adopt`.
+All values are frozen and plain, so that an executor may live in another process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from edgerm.core.ids import TaskKey
+
+Stream = Literal["stdout", "stderr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a task may use at most. None: not limited."""
+
+    cpus_milli: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None  # of its sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """All that an executor needs to start one task; made by the agent from a TaskInfo."""
+
+    key: TaskKey
+    argv: tuple[str, ...]  # whole, argv[0] included; a WASM module sees it as its arguments
+    env: tuple[tuple[str, str], ...]  # the whole environment, nothing is inherited
+    sandbox: Path  # exists, belongs to the task's user; the working directory
+    stdin: Path | None = None  # a file; None: empty
+    limits: Limits = Limits()
+    user: str | None = None  # None: the agent's own
+    module: Path | None = None  # the WASM module; only for the wasm executor
+    entry_point: str = "_start"  # exported function of the module
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A started task as its executor knows it; journaled as it is."""
+
+    key: TaskKey
+    executor: str  # the executor's name
+    instance: str  # the keeper, host or engine that holds the task; another instance has never heard of it
+    pid: int | None = None
+
+
+class ExitReason(Enum):
+    """Why a task ended, as far as the executor alone can know."""
+
+    ENDED = "ended"  # by itself, or by `stop`; see code, signal, trap
+    MEMORY = "memory"  # at its memory limit
+    DISK = "disk"  # at its sandbox quota
+    LAUNCH_FAILED = "launch_failed"  # never ran: no such program, bad module, no such user
+    EXECUTOR_DIED = "executor_died"  # the process that held it is gone; its cgroup was verified empty
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a task ended. Exactly one of `code`, `signal`, `trap` is set unless it never ran or its holder died."""
+
+    reason: ExitReason = ExitReason.ENDED
+    code: int | None = None
+    signal: int | None = None
+    trap: str | None = None  # WASM: what the engine said
+    message: str = ""  # one line for a person
+    tail: str = ""  # end of stderr, else of stdout; at most 4 KiB of valid UTF-8
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a task has used so far."""
+
+    cpu_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an executor can do on this box, and what it holds."""
+
+    enforced: dict[str, str] = field(default_factory=dict)  # "cpus": "cgroup-v2" | "none" …, told in attributes
+    problems: tuple[str, ...] = ()  # one line each, with the remedy; empty: ready
+    held: tuple[Handle, ...] = ()  # running, or ended with an exit not yet released
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part of a task's output. `offset` counts bytes since its start; a gap means that the ring dropped some."""
+
+    offset: int
+    data: bytes
+    ended: bool = False  # no more will come after this
+
+
+class LaunchFailed(Exception):
+    """The task did not start and never will; `str()` says why in one line."""
+
+
+class Executor(Protocol):
+    """Runs tasks of one kind."""
+
+    name: str
+
+    async def start(self, spec: LaunchSpec) -> Handle:
+        """Start the task, once: a second call with the same key answers the first one's handle.
+
+        Raises `LaunchFailed` when it can never start; any other error leaves open whether it did.
+        """
+        ...
+
+    async def wait(self, handle: Handle) -> Exit:
+        """How the task ended, whenever that is. May be asked again until `release`."""
+        ...
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        """Ask the task to end, make it end `grace_s` later. Returns at once; a second call may shorten the grace."""
+        ...
+
+    async def adopt(self, handle: Handle) -> bool:
+        """Whether this executor (still) holds the task, running or ended; after True `wait` and `stop` work."""
+        ...
+
+    async def inspect(self) -> Inspection:
+        """What can be done here and what is held; cheap enough to ask at each start."""
+        ...
+
+    async def release(self, handle: Handle) -> None:
+        """Forget the exit of an ended task; its output goes with it. An unknown handle is already released."""
+        ...
+
+    async def output(self, handle: Handle, stream: Stream, offset: int, max_bytes: int, wait_s: float) -> Chunk:
+        """Output from `offset` on (negative: that many bytes before the end), at most `max_bytes`.
+
+        Waits up to `wait_s` while there is none yet. Reads of dropped bytes begin at the oldest kept one.
+        """
+        ...
+
+    async def usage(self, handle: Handle) -> Usage | None:
+        """What the task has used, or None if that is not known here."""
+        ...

@@ -1,0 +1,1 @@
+"""What the master decides: events in, effects out. No I/O, clock, chance, log or protobuf."""

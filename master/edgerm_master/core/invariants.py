@@ -1,0 +1,108 @@
+"""What must hold after every event. Tests and the simulator ask; a running master does not pay for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgerm.core.resources import NOTHING, Resources
+from edgerm_master.core.agents import Agent
+from edgerm_master.core.fairness import Client
+from edgerm_master.core.offers import held
+from edgerm_master.core.world import World
+
+
+def broken(world: World) -> list[str]:
+    """One line for each invariant that does not hold; empty when all do."""
+    return [
+        *_resources(world),
+        *_offers(world),
+        *_tasks(world),
+        *_sessions(world),
+        *_shares(world),
+    ]
+
+
+def _resources(world: World) -> Iterator[str]:
+    for agent in world.agents.values():
+        used = held(world, agent)
+        if not agent.joined:
+            if agent.offers:
+                yield f"agent {agent.agent_id} is {agent.state.name} and has offers outstanding"
+        elif agent.short:
+            if agent.free != agent.spec.resources.less(used):
+                yield f"agent {agent.agent_id}: {agent.free} is free beside {used}"
+        elif agent.free + used != agent.spec.resources:
+            yield (f"agent {agent.agent_id}: free {agent.free} and held {used} are not all of {agent.spec.resources}")
+        yield from _granted_twice(world, agent)
+
+
+def _granted_twice(world: World, agent: Agent) -> Iterator[str]:
+    total: Resources = NOTHING
+    for key in agent.tasks:
+        if world.tasks[key].live:
+            total = total + world.tasks[key].record.task.resources
+    for offer_id in agent.offers:
+        total = total + world.offers[offer_id].resources
+    if not agent.short and not agent.spec.resources.covers(total) and agent.joined:
+        yield f"agent {agent.agent_id}: {total} is granted of {agent.spec.resources}"
+
+
+def _offers(world: World) -> Iterator[str]:
+    for offer_id, offer in world.offers.items():
+        framework = world.frameworks.get(offer.framework_id)
+        if framework is None or offer_id not in framework.offers:
+            yield f"offer {offer_id} is not among its framework's"
+        elif framework.stream is None:
+            yield f"offer {offer_id} is held by a framework that is away"
+        if offer_id not in world.agents[offer.agent_id].offers:
+            yield f"offer {offer_id} is not among its agent's"
+    for framework in world.frameworks.values():
+        for offer_id in framework.offers - world.offers.keys():
+            yield f"framework {framework.framework_id} holds offer {offer_id}, which is not outstanding"
+
+
+def _tasks(world: World) -> Iterator[str]:
+    for key, task in world.tasks.items():
+        if key not in world.agents[task.agent_id].tasks:
+            yield f"task {key} is not among its agent's"
+        if task.run.settled and (task.live or task.run.owed):
+            yield f"task {key} is settled but not ended: {task.run}"
+        framework = world.frameworks.get(key.framework_id)
+        if framework and not task.run.settled and framework.tasks.get(key.task_id) != key:
+            yield f"task {key} is not among its framework's"
+    for framework in world.frameworks.values():
+        for key in framework.tasks.values():
+            if key not in world.tasks:
+                yield f"framework {framework.framework_id} names task {key}, which nobody knows"
+
+
+def _sessions(world: World) -> Iterator[str]:
+    for session, agent_id in world.sessions.items():
+        half = world.agents[agent_id].half
+        if half is None or half.session != session:
+            yield f"session {session} is not its agent's {agent_id}"
+    for agent in world.agents.values():
+        if agent.joined != (agent.half is not None):
+            yield f"agent {agent.agent_id} is {agent.state.name} with session {agent.half}"
+
+
+def _shares(world: World) -> Iterator[str]:
+    for framework in world.frameworks.values():
+        for role in framework.spec.roles:
+            client = Client(role, framework.framework_id)
+            used: dict[str, int] = {}
+            for resources in _charged_to(world, client):
+                for key, amount in resources.items():
+                    if isinstance(amount, int):
+                        used[key.name] = used.get(key.name, 0) + amount
+            if used != world.shares.used(client):
+                yield f"{client} is charged {world.shares.used(client)} and holds {used}"
+
+
+def _charged_to(world: World, client: Client) -> Iterator[Resources]:
+    for task in world.tasks.values():
+        if task.charged and task.client == client:
+            yield task.record.task.resources
+    for offer in world.offers.values():
+        if (offer.role, offer.framework_id) == client:
+            yield offer.resources

@@ -1,0 +1,181 @@
+"""Offers: made, used once, declined, rescinded, expired; and the filters that a refusal leaves behind.
+
+The machine of an offer has one state, *outstanding*, and four ways out of it: accept, decline, rescind, expire. So
+there is no table: an offer is outstanding as long as it stands in `World.offers`.
+"""
+
+from __future__ import annotations
+
+from edgerm.core.ids import AgentId, FrameworkId, OfferId
+from edgerm.core.resources import NOTHING, Resources
+from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Decline, Offer, Offers, Rescind
+from edgerm_master.core.agents import Agent
+from edgerm_master.core.fairness import Client
+from edgerm_master.core.frameworks import Filter, Framework, FrameworkState
+from edgerm_master.core.world import Timer, World
+
+ALLOCATION_INTERVAL_S = 1.0
+SLICE_AGENTS = 64  # allocated in one go; the rest waits for the next turn of the loop
+OFFERS_PER_EVENT = 100
+MIN_CPUS_MILLI = 10
+MIN_MEM_MILLI = 32_000
+
+
+def allocate(world: World) -> None:
+    """Offer what is free on the agents where something changed, at most a slice of them."""
+    made: dict[FrameworkId, list[Offer]] = {}
+    for _ in range(min(SLICE_AGENTS, len(world.dirty))):
+        agent = world.agents[next(iter(world.dirty))]
+        del world.dirty[agent.agent_id]
+        while (taker := _taker(world, agent)) is not None:
+            framework, role = taker
+            made.setdefault(framework.framework_id, []).append(_make(world, framework, role, agent))
+    for framework_id, offers in made.items():
+        for start in range(0, len(offers), OFFERS_PER_EVENT):
+            some = tuple(offers[start : start + OFFERS_PER_EVENT])
+            world.tell_soon(world.frameworks[framework_id], Offers(some))
+
+
+def worth_offering(resources: Resources) -> bool:
+    """Whether an offer of this is made at all: not below 0.01 cpus and 32 MB of memory (Mesos' MIN_CPUS, MIN_MEM)."""
+    cpus, mem = resources.scalar_milli("cpus"), resources.scalar_milli("mem")
+    return cpus >= MIN_CPUS_MILLI or mem >= MIN_MEM_MILLI
+
+
+def _taker(world: World, agent: Agent) -> tuple[Framework, str] | None:
+    if not agent.joined or not worth_offering(agent.free):
+        return None
+    for client in world.shares.order():
+        framework = world.frameworks[client.framework_id]
+        if not wants(framework, client.role):
+            continue
+        free = agent.free.for_role(client.role)
+        if worth_offering(free) and not filtered(world, framework, client.role, agent.agent_id, free):
+            return framework, client.role
+    return None
+
+
+def wants(framework: Framework, role: str) -> bool:
+    """Whether the framework is there and takes offers for `role`."""
+    active = framework.state is FrameworkState.ACTIVE
+    return active and role in framework.spec.roles and role not in framework.suppressed
+
+
+def filtered(world: World, framework: Framework, role: str, agent_id: AgentId, free: Resources) -> bool:
+    """Whether the framework has refused this, or more, of that agent not long ago."""
+    refusal = framework.filters.get((role, agent_id))
+    return refusal is not None and refusal.until_s > world.now.steady_s and refusal.resources.covers(free)
+
+
+def _make(world: World, framework: Framework, role: str, agent: Agent) -> Offer:
+    resources = agent.free.for_role(role)
+    offer = Offer(OfferId(world.next_id()), framework.framework_id, role, agent.agent_id, resources, agent.spec)
+    agent.free -= resources
+    world.offers[offer.offer_id] = offer
+    world.offered_s[offer.offer_id] = world.now.steady_s
+    agent.offers.add(offer.offer_id)
+    framework.offers.add(offer.offer_id)
+    world.shares.charge(Client(role, framework.framework_id), resources)
+    due_s = world.now.steady_s + world.settings.offer_timeout_s
+    world.timers.set((Timer.OFFER, offer.offer_id, "", ""), due_s)
+    return offer
+
+
+def take(world: World, offer_id: OfferId, back: Resources | None = None) -> Offer:
+    """The offer is no longer outstanding; `back` of it is free again (None: all)."""
+    offer = world.offers.pop(offer_id)
+    del world.offered_s[offer_id]
+    world.timers.cancel((Timer.OFFER, offer_id, "", ""))
+    world.frameworks[offer.framework_id].offers.discard(offer_id)
+    agent = world.agents[offer.agent_id]
+    agent.offers.discard(offer_id)
+    world.shares.refund(Client(offer.role, offer.framework_id), offer.resources)
+    free(world, agent, offer.resources if back is None else back)
+    return offer
+
+
+def free(world: World, agent: Agent, resources: Resources) -> None:
+    """These resources of the agent are neither used nor offered any more."""
+    if not resources:
+        return
+    if agent.short:
+        # It came back with less than is in use: adding up would promise what is not there.
+        settle_free(world, agent)
+    else:
+        agent.free += resources
+    world.dirty[agent.agent_id] = None
+
+
+def settle_free(world: World, agent: Agent) -> None:
+    """Work out anew what is free, after the agent's inventory changed."""
+    used = held(world, agent)
+    agent.short = not agent.spec.resources.covers(used)
+    agent.free = agent.spec.resources.less(used)
+
+
+def held(world: World, agent: Agent) -> Resources:
+    """What the agent's live tasks and outstanding offers hold."""
+    used = NOTHING
+    for key in agent.tasks:
+        task = world.tasks[key]
+        if task.live:
+            used = used + task.record.task.resources
+    for offer_id in agent.offers:
+        used = used + world.offers[offer_id].resources
+    return used
+
+
+def decline(world: World, framework: Framework, call: Decline) -> None:
+    """Give offers back; ids that are not outstanding are ignored."""
+    for offer_id in call.offer_ids:
+        if offer_id in framework.offers:
+            offer = take(world, offer_id)
+            refuse(world, framework, offer, offer.resources, max(refusal_s(call.refuse_s), ALLOCATION_INTERVAL_S))
+
+
+def refusal_s(asked_s: float) -> float:
+    """Seconds of a filter: what is negative or not a number means the default, more than a year a year (Mesos)."""
+    return min(asked_s, REFUSE_MAX_S) if asked_s >= 0 else REFUSE_DEFAULT_S
+
+
+def refuse(world: World, framework: Framework, offer: Offer, resources: Resources, refuse_s: float) -> None:
+    """Withhold this or less of that agent from the framework's role; 0 s: no filter."""
+    if refuse_s <= 0 or not resources:
+        return
+    until_s = world.now.steady_s + refuse_s
+    framework.filters[(offer.role, offer.agent_id)] = Filter(resources, until_s)
+    world.timers.set((Timer.FILTER, framework.framework_id, offer.role, offer.agent_id), until_s)
+
+
+def rescind(world: World, offer_id: OfferId) -> None:
+    """Void an outstanding offer and say so."""
+    offer = take(world, offer_id)
+    world.tell_soon(world.frameworks[offer.framework_id], Rescind(offer_id))
+
+
+def expire(world: World, offer_id: OfferId) -> None:
+    """The offer was not answered in time: it is void, and goes to others first."""
+    framework = world.frameworks[world.offers[offer_id].framework_id]
+    offer = world.offers[offer_id]
+    rescind(world, offer_id)
+    refuse(world, framework, offer, offer.resources, ALLOCATION_INTERVAL_S)
+
+
+def clear_filters(world: World, framework: Framework, roles: frozenset[str]) -> None:
+    """Forget the refusals for these roles; every agent may be offered anew."""
+    for role, agent_id in [key for key in framework.filters if key[0] in roles]:
+        del framework.filters[(role, agent_id)]
+        world.timers.cancel((Timer.FILTER, framework.framework_id, role, agent_id))
+    sweep(world)
+
+
+def drop_filter(world: World, framework: Framework, role: str, agent_id: AgentId) -> None:
+    """A refusal has ended: the agent may be offered again."""
+    framework.filters.pop((role, agent_id), None)
+    if agent_id in world.agents:
+        world.dirty[agent_id] = None
+
+
+def sweep(world: World) -> None:
+    """Look at every agent again."""
+    world.dirty.update(dict.fromkeys(world.agents))

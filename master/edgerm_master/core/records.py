@@ -1,0 +1,60 @@
+"""What must survive the master, as values; `edgerm_master.registry` turns them into blobs and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from edgerm.core.ids import AgentId, FrameworkId, TaskKey
+from edgerm.core.scheduler import AgentSpec, FrameworkSpec, Status, TaskSpec
+from edgerm.core.tasks import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkRecord:
+    """A framework that may come back. Kind `framework`, key: its id."""
+
+    framework_id: FrameworkId
+    spec: FrameworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRecord:
+    """A framework that may never come back. Kind `removed`, key: its id."""
+
+    framework_id: FrameworkId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """An agent that has joined. Kind `agent`, key: its id."""
+
+    agent_id: AgentId
+    spec: AgentSpec
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """What a task is; never changes. Kind `task`, key: the task's key as text."""
+
+    key: TaskKey
+    role: str
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """How far a task has come. Kind `run`, key: the task's key as text."""
+
+    key: TaskKey
+    state: TaskState
+    seq: int = 0  # of the latest update taken over from the agent
+    owed: tuple[Status, ...] = ()  # updates that the framework has not acknowledged, oldest first
+    kill_asked: bool = False
+    kill_grace_s: float | None = None
+    settled: bool = False  # terminal and acknowledged; kept until the agent has seen the forget
+
+
+Record: TypeAlias = FrameworkRecord | RemovedRecord | AgentRecord | TaskRecord | RunRecord

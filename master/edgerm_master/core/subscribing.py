@@ -1,0 +1,164 @@
+"""Frameworks: how they subscribe, lose their stream, come back, and end (mesos-v1 6.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgerm.core.effects import Drop, Put
+from edgerm.core.ids import FrameworkId
+from edgerm.core.scheduler import Error, FrameworkSpec, Revive, Subscribed, Suppress
+from edgerm.core.tasks import Reason, TaskSignal
+from edgerm_master.core import offers
+from edgerm_master.core.effects import CloseStream, Tell
+from edgerm_master.core.events import Subscribe
+from edgerm_master.core.fairness import Client
+from edgerm_master.core.frameworks import Framework, FrameworkSignal
+from edgerm_master.core.records import FrameworkRecord, RemovedRecord
+from edgerm_master.core.updating import end_here, order_kill, settle, tell_owed, uncharge
+from edgerm_master.core.world import Timer, World
+
+HEARTBEAT_INTERVAL_S = 15.0
+COMPLETED_FRAMEWORKS_MAX = 50
+
+
+def subscribe(world: World, event: Subscribe) -> None:
+    """A new framework, one that comes back, or a refusal: an ERROR event and the end of the stream."""
+    known = world.frameworks.get(event.framework_id) if event.framework_id else None
+    why = _refusal(world, event, known)
+    if why:
+        world.out += (Tell(event.stream, Error(why)), CloseStream(event.stream))
+        return
+    if known is None:
+        framework = _admit(world, event)
+    else:
+        framework = known
+        _leave_stream(world, framework, "Framework failed over")
+        _renew(world, framework, event.spec)
+    framework.move(FrameworkSignal.SUBSCRIBE)
+    framework.stream = event.stream
+    framework.suppressed = set(event.suppressed_roles)
+    framework.filters.clear()
+    world.streams[event.stream] = framework.framework_id
+    world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
+    world.out.append(Put("framework", framework.framework_id, FrameworkRecord(framework.framework_id, framework.spec)))
+    world.tell(framework, Subscribed(framework.framework_id, HEARTBEAT_INTERVAL_S))
+    for key in framework.tasks.values():
+        task = world.tasks[key]
+        task.retries = 0
+        tell_owed(world, task)
+    offers.sweep(world)
+
+
+def _refusal(world: World, event: Subscribe, known: Framework | None) -> str:
+    if event.framework_id in world.removed:
+        return "Framework has been removed"
+    if known is not None and known.spec.principal != event.spec.principal:
+        return f"principal {event.spec.principal!r} is not the framework's principal"
+    foreign = [role for role in event.suppressed_roles if role not in event.spec.roles]
+    if foreign:
+        return f"suppressed role {foreign[0]!r} is not one of the framework's roles"
+    return ""
+
+
+def _admit(world: World, event: Subscribe) -> Framework:
+    framework_id = event.framework_id or FrameworkId(world.next_id())
+    framework = Framework(framework_id, event.spec, subscribed_wall_s=world.now.wall_s)
+    world.frameworks[framework_id] = framework
+    enter(world, framework)
+    for key, task in world.tasks.items():  # adopted from agents before their framework came back
+        if key.framework_id == framework_id and not task.run.settled:
+            framework.tasks[key.task_id] = key
+    charge_live(world, framework)
+    return framework
+
+
+def enter(world: World, framework: Framework) -> None:
+    """The framework competes for its roles."""
+    for role in framework.spec.roles:
+        world.shares.enter(Client(role, framework.framework_id))
+
+
+def charge_live(world: World, framework: Framework) -> None:
+    """Count the framework's live tasks on joined agents for its shares."""
+    for key in framework.tasks.values():
+        task = world.tasks[key]
+        agent = world.agents.get(task.agent_id)
+        if task.live and not task.charged and agent is not None and agent.joined:
+            world.shares.enter(task.client)
+            world.shares.charge(task.client, task.record.task.resources)
+            task.charged = True
+
+
+def _renew(world: World, framework: Framework, spec: FrameworkSpec) -> None:
+    """Take over what may change; a role that is no longer named gets no more offers."""
+    framework.spec = replace(spec, user=framework.spec.user)
+    framework.resubscribed_wall_s = world.now.wall_s
+    enter(world, framework)
+
+
+def stream_closed(world: World, framework: Framework) -> None:
+    """The stream broke: offers are withdrawn, and the failover clock starts."""
+    if framework.stream is not None:
+        world.streams.pop(framework.stream, None)
+        framework.stream = None
+    _withdraw_offers(world, framework)
+    framework.move(FrameworkSignal.DISCONNECT)
+    await_return(world, framework, framework.spec.failover_timeout_s)
+
+
+def await_return(world: World, framework: Framework, wait_s: float) -> None:
+    """Give the framework that long to come back."""
+    due_s = world.now.steady_s + wait_s
+    world.timers.set((Timer.FAILOVER, framework.framework_id, "", ""), due_s)
+
+
+def _leave_stream(world: World, framework: Framework, why: str) -> None:
+    _withdraw_offers(world, framework)
+    if framework.stream is not None:
+        world.tell(framework, Error(why))
+        world.out.append(CloseStream(framework.stream))
+        world.streams.pop(framework.stream, None)
+        framework.stream = None
+
+
+def _withdraw_offers(world: World, framework: Framework) -> None:
+    for offer_id in list(framework.offers):
+        offers.take(world, offer_id)
+
+
+def remove(world: World, framework: Framework, signal: FrameworkSignal) -> None:
+    """The framework ends: its tasks are killed, its id never comes back."""
+    framework.move(signal)
+    _leave_stream(world, framework, "Framework has been removed")
+    world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
+    for key in list(framework.tasks.values()):
+        task = world.tasks[key]
+        agent = world.agents[task.agent_id]
+        if not task.live:
+            settle(world, task)
+        elif agent.half is not None and agent.half.withdraw(key):
+            end_here(world, task, TaskSignal.KILLED, Reason.FRAMEWORK_REMOVED, "the framework has ended")
+        else:
+            uncharge(world, task)
+            world.change_run(task, kill_asked=True, owed=())
+            order_kill(world, agent, task)
+    world.shares.leave(framework.framework_id)
+    framework_id = framework.framework_id
+    framework.ended_wall_s = world.now.wall_s
+    del world.frameworks[framework_id]
+    world.removed[framework_id] = framework.spec.name
+    world.completed = [*world.completed, framework][-COMPLETED_FRAMEWORKS_MAX:]
+    removed = RemovedRecord(framework_id, framework.spec.name)
+    world.out += (Put("removed", framework_id, removed), Drop("framework", framework_id))
+
+
+def revive(world: World, framework: Framework, call: Revive) -> None:
+    """Clear filters and suppression."""
+    roles = frozenset(call.roles or framework.spec.roles)
+    framework.suppressed -= roles
+    offers.clear_filters(world, framework, roles)
+
+
+def suppress(framework: Framework, call: Suppress) -> None:
+    """Take no more offers for these roles."""
+    framework.suppressed |= set(call.roles or framework.spec.roles)

@@ -1,0 +1,218 @@
+"""Status updates: from the agent to the registry to the framework, and what follows from its acknowledgement.
+
+Two kinds (mesos-v1 6.1): an agent's update has a uuid and is owed until acknowledged, one at a time per task; the
+master's own has none and is told once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgerm.core.ids import AgentId, TaskId, TaskKey
+from edgerm.core.link import Forget, Kill, Update
+from edgerm.core.scheduler import Acknowledge, Reconcile, Status
+from edgerm.core.scheduler import Kill as KillCall
+from edgerm.core.scheduler import Update as UpdateEvent
+from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskSignal, TaskState, advance, may
+from edgerm_master.core import offers
+from edgerm_master.core.agents import Agent, AgentState
+from edgerm_master.core.frameworks import Framework
+from edgerm_master.core.world import Task, Timer, World
+
+RETRY_FIRST_S = 10.0
+RETRY_MAX_S = 600.0
+
+
+def tell_own(
+    world: World,
+    framework: Framework,
+    task_id: TaskId,
+    agent_id: AgentId | None,
+    state: TaskState,
+    reason: Reason,
+    message: str = "",
+    task: Task | None = None,
+) -> None:
+    """An update of the master's own: no uuid, not repeated. `state` as the framework may see it."""
+    silent = world.agents[agent_id].silent_wall_s if agent_id in world.agents else None
+    status = Status(
+        task_id,
+        state,
+        agent_id,
+        Source.MASTER,
+        reason,
+        message,
+        wall_s=world.now.wall_s,
+        launch_id=task.key.launch_id if task else None,
+        unreachable_wall_s=silent if state is TaskState.UNREACHABLE else None,
+    )
+    world.tell(framework, UpdateEvent(status))
+
+
+def take_update(world: World, update: Update) -> None:
+    """An agent's update: taken over once, told when it is the oldest that is owed."""
+    task = world.tasks.get(update.key)
+    if task is None or update.seq <= task.run.seq:
+        return
+    state, owed, was_live = task.run.state, task.run.owed, task.live
+    signal = SIGNAL_OF.get(update.status.state)
+    if signal is not None and may(state, signal):
+        state = advance(state, signal)
+        if _is_owed(world, task, state):
+            owed = (*owed, update.status)
+    world.change_run(task, state=state, seq=update.seq, owed=owed)
+    if was_live and not task.live:
+        release(world, task)
+    if not task.live and not owed:
+        settle(world, task)
+    elif len(owed) == 1:
+        tell_owed(world, task)
+
+
+def _is_owed(world: World, task: Task, state: TaskState) -> bool:
+    """Whether anybody is to hear of this state: not after the framework's end, TASK_KILLING only who knows it."""
+    if task.key.framework_id in world.removed:
+        return False
+    framework = world.frameworks.get(task.key.framework_id)
+    return framework is None or state is not TaskState.KILLING or framework.shown(state) is state
+
+
+def release(world: World, task: Task) -> None:
+    """The task has ended: its resources may be offered again."""
+    uncharge(world, task)
+    agent = world.agents.get(task.agent_id)
+    if agent is not None:
+        offers.free(world, agent, task.record.task.resources)
+
+
+def uncharge(world: World, task: Task) -> None:
+    """The task no longer counts for its framework's share."""
+    if task.charged:
+        task.charged = False
+        world.shares.refund(task.client, task.record.task.resources)
+
+
+def tell_owed(world: World, task: Task) -> None:
+    """Tell the oldest update that is owed, and again until it is acknowledged."""
+    framework = world.frameworks.get(task.key.framework_id)
+    if framework is None or framework.stream is None or not task.run.owed:
+        return
+    status = task.run.owed[0]
+    shown = framework.shown(status.state)
+    if shown is not status.state:
+        status = replace(status, state=shown)
+    world.tell(framework, UpdateEvent(status))
+    wait_s = min(RETRY_FIRST_S * 2.0 ** min(task.retries, 30), RETRY_MAX_S)
+    world.timers.set((Timer.RETRY, task.key, "", ""), world.now.steady_s + wait_s)
+
+
+def retry(world: World, key: TaskKey) -> None:
+    """The update in flight was not acknowledged in time."""
+    task = world.tasks.get(key)
+    if task is not None and task.run.owed:
+        task.retries += 1
+        tell_owed(world, task)
+
+
+def acknowledge(world: World, framework: Framework, call: Acknowledge) -> None:
+    """The oldest owed update has arrived; late, repeated and unknown acknowledgements are ignored."""
+    key = framework.tasks.get(call.task_id)
+    task = world.tasks.get(key) if key else None
+    if task is None or not task.run.owed or task.run.owed[0].uuid != call.uuid:
+        return
+    if task.agent_id != call.agent_id:
+        return
+    task.retries = 0
+    world.timers.cancel((Timer.RETRY, task.key, "", ""))
+    world.change_run(task, owed=task.run.owed[1:])
+    if task.run.owed:
+        tell_owed(world, task)
+    elif not task.live:
+        settle(world, task)
+
+
+def settle(world: World, task: Task) -> None:
+    """The task has ended and its framework knows (or is gone): its agent may forget it."""
+    world.timers.cancel((Timer.RETRY, task.key, "", ""))
+    framework = world.frameworks.get(task.key.framework_id)
+    if framework is not None and framework.tasks.get(task.key.task_id) == task.key:
+        del framework.tasks[task.key.task_id]
+        framework.completed.append((task.record, task.run))
+    world.change_run(task, settled=True, owed=())
+    agent = world.agents.get(task.agent_id)
+    if agent is not None and agent.half is not None:
+        agent.half.order(Forget(task.key))
+
+
+def end_here(world: World, task: Task, signal: TaskSignal, reason: Reason, message: str) -> None:
+    """The master itself ends a task that its agent does not have: told once, forgotten at once."""
+    framework = world.frameworks.get(task.key.framework_id)
+    task.run = replace(task.run, state=advance(task.run.state, signal, task.run), owed=())
+    release(world, task)
+    if framework is not None:
+        framework.completed.append((task.record, task.run))
+        state = framework.shown(task.run.state)
+        tell_own(world, framework, task.key.task_id, task.agent_id, state, reason, message, task)
+    world.drop_task(task)
+
+
+def kill(world: World, framework: Framework, call: KillCall) -> None:
+    """End a task; forwarded each time it is asked."""
+    key = framework.tasks.get(call.task_id)
+    task = world.tasks.get(key) if key else None
+    if task is None:
+        reconcile(world, framework, Reconcile(((call.task_id, call.agent_id),)))
+        return
+    if (call.agent_id is not None and call.agent_id != task.agent_id) or not task.live:
+        return
+    agent = world.agents[task.agent_id]
+    if agent.half is not None and agent.half.withdraw(task.key):
+        message = "killed before the launch left the master"
+        end_here(world, task, TaskSignal.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, message)
+        return
+    world.change_run(task, kill_asked=True, kill_grace_s=call.grace_s)
+    order_kill(world, agent, task)
+
+
+def order_kill(world: World, agent: Agent, task: Task) -> None:
+    """Let the agent end the task; without a session the next join does it."""
+    if agent.half is not None:
+        agent.half.order(Kill(task.key, task.run.kill_grace_s))
+        world.ring(agent)
+
+
+def reconcile(world: World, framework: Framework, call: Reconcile) -> None:
+    """Answer with the latest state of each task (mesos-v1 6.2); none named: of all."""
+    if not call.tasks:
+        for key in list(framework.tasks.values()):
+            _answer_known(world, framework, world.tasks[key])
+        return
+    for task_id, agent_id in call.tasks:
+        if task_id in framework.tasks:
+            _answer_known(world, framework, world.tasks[framework.tasks[task_id]])
+            continue
+        state = _state_of_unknown(world, agent_id)
+        if state is not None:
+            tell_own(world, framework, task_id, agent_id, framework.shown(state), Reason.RECONCILIATION)
+
+
+def _answer_known(world: World, framework: Framework, task: Task) -> None:
+    agent = world.agents.get(task.agent_id)
+    if agent is not None and agent.state is AgentState.RECOVERING:
+        return
+    state = task.run.owed[0].state if task.run.owed else task.run.state
+    shown = framework.shown(state)
+    tell_own(world, framework, task.key.task_id, task.agent_id, shown, Reason.RECONCILIATION, "", task)
+
+
+def _state_of_unknown(world: World, agent_id: AgentId | None) -> TaskState | None:
+    """What to say of a task that nobody knows; None: silence, for it may be on an agent that is still to come."""
+    if agent_id is None:
+        recovering = any(agent.state is AgentState.RECOVERING for agent in world.agents.values())
+        return None if recovering else TaskState.UNKNOWN
+    agent = world.agents.get(agent_id)
+    if agent is None:
+        return TaskState.UNKNOWN
+    if agent.state is AgentState.RECOVERING:
+        return None
+    return TaskState.GONE if agent.joined else TaskState.UNREACHABLE
