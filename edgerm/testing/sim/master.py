@@ -1,0 +1,133 @@
+"""The master in the simulator: the real core behind simulated streams and links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from edgerm.core.ids import AgentId, FrameworkId, StreamId
+from edgerm.core.link import Beat, BeatAnswer, Join, JoinAnswer
+from edgerm.core.scheduler import Call, FrameworkSpec
+from edgerm.core.scheduler import Event as FrameworkEvent
+from edgerm.testing.sim.clock import Clock
+from edgerm.testing.sim.node import Node
+from edgerm_master.core import effects
+from edgerm_master.core.events import Beaten, Called, Event, Joined, StreamClosed, Subscribe, Tick
+from edgerm_master.core.invariants import broken
+from edgerm_master.core.master import Master, Settings
+from edgerm_master.core.records import Record
+
+if TYPE_CHECKING:
+    from edgerm.testing.sim.framework import SimFramework
+
+Answered = Callable[[JoinAnswer | BeatAnswer], None]
+
+
+class SimMaster(Node[effects.Speech]):
+    """One master. After each event every invariant is checked."""
+
+    def __init__(
+        self, clock: Clock, settings: Settings, make: Callable[[str, bytes, Settings], Master] = Master
+    ) -> None:
+        super().__init__(clock)
+        self._settings = settings
+        self._make = make
+        self.core = make("m0", b"", settings)
+        self.ring: Callable[[AgentId, int], None] = lambda _agent, _session: None
+        self._requests: dict[int, Answered] = {}
+        self._accepted: dict[int, Callable[[], None]] = {}
+        self._streams: dict[StreamId, SimFramework] = {}
+        self._count = 0
+
+    def begin(self) -> None:
+        self._requests, self._accepted, self._streams = {}, {}, {}
+        seed = self.clock.random.randbytes(16)
+        self.core = self._make(f"m{self.life}", seed, self._settings)
+        self.core.recover(cast("list[Record]", list(self.disk.rows.values())), self.now)
+        self._check("recovery")
+        self._set_timer()
+
+    def crash(self) -> None:
+        super().crash()
+        for stream, framework in list(self._streams.items()):
+            framework.stream_broke(stream)
+        self._streams = {}
+
+    def due_s(self) -> float | None:
+        return self.core.due_s()
+
+    def tick(self) -> None:
+        self.post(Tick())
+
+    def post(self, event: Event) -> None:
+        """Let `event` happen, if the master lives."""
+        if not self.alive:
+            return
+        made = self.core.handle(event, self.now)
+        self._check(event)
+        self.take(made)
+
+    def _check(self, event: object) -> None:
+        problems = broken(self.core.world)
+        assert not problems, f"master, after {event}: {problems}"
+
+    # --- what agents and frameworks do ---
+
+    def agent_asks(self, body: Join | Beat, answered: Answered) -> None:
+        """A join or a beat has arrived."""
+        self._count += 1
+        self._requests[self._count] = answered
+        self.post(Joined(self._count, body) if isinstance(body, Join) else Beaten(self._count, body))
+
+    def subscribe(
+        self,
+        framework: SimFramework,
+        spec: FrameworkSpec,
+        framework_id: FrameworkId | None,
+        suppressed: tuple[str, ...] = (),
+    ) -> StreamId | None:
+        """Open a stream; None when nobody answers."""
+        if not self.alive:
+            return None
+        self._count += 1
+        stream = StreamId(f"s{self._count}")
+        self._streams[stream] = framework
+        self.post(Subscribe(stream, spec, framework_id, suppressed))
+        return stream
+
+    def close_stream(self, stream: StreamId) -> None:
+        """The framework's end of the stream is gone."""
+        if self._streams.pop(stream, None) is not None:
+            self.post(StreamClosed(stream))
+
+    def call(self, stream: StreamId, framework_id: FrameworkId, call: Call) -> bool:
+        """A framework's call; False when it is refused (no such stream, or nobody there)."""
+        if not self.alive or self.core.stream_of(framework_id) != stream:
+            return False
+        self._count += 1
+        self.post(Called(self._count, framework_id, call))
+        return True
+
+    # --- what the core asks for ---
+
+    def speak(self, effect: effects.Speech) -> None:
+        match effect:
+            case effects.AnswerAgent(request, answer):
+                self._requests.pop(request)(answer)
+            case effects.Tell(stream, event) | effects.TellSoon(stream, event):
+                self._tell(stream, event)
+            case effects.CloseStream(stream):
+                framework = self._streams.pop(stream, None)
+                if framework is not None:
+                    self.clock.after(0.001, partial(framework.stream_broke, stream))
+            case effects.Ring(agent_id, session):
+                self.ring(agent_id, session)
+            case effects.Accepted() | effects.FramesIn() | effects.SessionEnded():
+                pass
+
+    def _tell(self, stream: StreamId, event: FrameworkEvent) -> None:
+        framework = self._streams.get(stream)
+        if framework is not None:
+            # A stream is TCP: in order or broken, so every event takes the same time.
+            self.clock.after(0.001, partial(framework.hear, stream, event))
