@@ -58,8 +58,9 @@ S = TypeVar("S", bound=Spoken)
 class Outbox(Generic[S]):
     """Holds spoken effects until what they depend on is durable.
 
-    The shell's duties: give every effect to `add`, carry out what it returns; whenever no batch is being written,
-    `take_batch`, write it, then `committed` and carry out what that returns. A write that fails ends the process.
+    The shell's duties: give every event's effects to `add`, carry out what it returns; whenever no batch is being
+    written, `take_batch`, write it, then `committed` and carry out what that returns. A write that fails ends the
+    process.
     """
 
     def __init__(self) -> None:
@@ -71,13 +72,20 @@ class Outbox(Generic[S]):
         self._held_lanes: dict[Hashable, int] = {}
 
     def add(self, effects: Iterable[Change | S]) -> list[S]:
-        """Take effects over, in order; answers those that may be carried out at once."""
-        ready: list[S] = []
+        """Take over all effects of one event; answers those that may be carried out at once.
+
+        What an event stores counts as stored before all that it says, in whatever order the core listed them.
+        """
+        spoken: list[S] = []
         for effect in effects:
             if isinstance(effect, (Put, Drop)):
                 self._changes.append(effect)
                 self._added += 1
-            elif self._may_go(effect):
+            else:
+                spoken.append(effect)
+        ready: list[S] = []
+        for effect in spoken:
+            if self._may_go(effect):
                 ready.append(effect)
             else:
                 self._held.append((self._added, effect))

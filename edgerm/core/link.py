@@ -192,7 +192,7 @@ def _key_bytes(key: TaskKey) -> int:
 
 
 def _task_bytes(task: TaskSpec) -> int:
-    return len(task.info) + (44 if task.info_blob else 0)
+    return len(task.info) + (512 + 40 * len(task.blobs) if task.info_blob else 0)  # an excerpt goes beside the blob
 
 
 def _order_bytes(order: Order) -> int:

@@ -1,0 +1,374 @@
+"""The session machine of a framework: subscribed or not, offers held, tasks awaited. Time and chance are arguments.
+
+A `Session` hosts a framework's callbacks. What its shell hears (events of a stream, a stream that broke, a call that
+was refused) goes in; what is to be done (open or close a stream, make a call) comes out as effects. What does not live
+here: HTTP, protobuf, and how a framework decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Protocol
+
+from edgerm.core.errors import Conflict, IllegalMove
+from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
+from edgerm.core.instant import BEGINNING, Instant
+from edgerm.core.scheduler import (
+    REFUSE_DEFAULT_S,
+    Accept,
+    Acknowledge,
+    Call,
+    Decline,
+    Error,
+    Event,
+    Failure,
+    Kill,
+    Offer,
+    Offers,
+    Reconcile,
+    Rescind,
+    Revive,
+    Status,
+    Subscribed,
+    Suppress,
+    TaskSpec,
+    Teardown,
+    Update,
+)
+from edgerm.core.tasks import Reason, Source, TaskState
+from edgerm.core.timers import Timers
+from edgerm.sdk.core.values import Awaited, Broke, Effect, Happening, Heard, Leave, Make, Refused, Subscribe
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 30.0
+SUBSCRIBE_TIMEOUT_S = 30.0  # for SUBSCRIBED to arrive
+HEARTBEATS_MISSED_MAX = 3
+HEARTBEAT_S = 15.0  # where the master does not say
+RECONCILE_S = 600.0
+ENDED_REMEMBERED_MAX = 10_000
+
+
+class SessionState(Enum):
+    """How a framework stands with its master."""
+
+    DISCONNECTED = "disconnected"  # no stream; a retry is due
+    SUBSCRIBING = "subscribing"  # a stream is asked for
+    SUBSCRIBED = "subscribed"  # events arrive, calls may be made
+    ENDED = "ended"  # by the master's ERROR, a refusal, or our own will
+
+
+class SessionSignal(Enum):
+    """What can happen to a session."""
+
+    DIAL = "dial"  # a stream is asked for
+    WELCOME = "welcome"  # SUBSCRIBED arrived
+    BREAK = "break"  # the stream ended, or fell silent
+    END = "end"  # for good
+
+
+_S, _T = SessionState, SessionSignal
+SESSION_MOVES: Mapping[SessionState, Mapping[SessionSignal, SessionState]] = MappingProxyType(
+    {
+        _S.DISCONNECTED: {_T.DIAL: _S.SUBSCRIBING, _T.END: _S.ENDED},
+        _S.SUBSCRIBING: {_T.WELCOME: _S.SUBSCRIBED, _T.BREAK: _S.DISCONNECTED, _T.END: _S.ENDED},
+        _S.SUBSCRIBED: {_T.BREAK: _S.DISCONNECTED, _T.END: _S.ENDED},
+        _S.ENDED: {},
+    }
+)
+"""State → signal → next state. A pair without an entry is a bug."""
+
+
+class Callbacks(Protocol):
+    """What a session tells its framework: see `edgerm.sdk.scheduler.Scheduler`."""
+
+    def subscribed(self, driver: Session, framework_id: FrameworkId, /) -> None: ...
+    def offers(self, driver: Session, offers: tuple[Offer, ...], /) -> None: ...
+    def rescinded(self, driver: Session, offer: Offer, /) -> None: ...
+    def update(self, driver: Session, status: Status, /) -> None: ...
+    def agent_lost(self, driver: Session, agent_id: AgentId, /) -> None: ...
+    def disconnected(self, driver: Session, why: str, /) -> None: ...
+    def error(self, driver: Session, message: str, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Session:
+    """One framework's session; also the `driver` that callbacks get: its verbs only queue calls.
+
+    Duties of the shell: give every happening to `handle`, call `tick` at `due_s`, carry out the effects that both
+    answer, in order. After a verb that was called outside of a callback `take` has the effects; `news` tells of them.
+    """
+
+    callbacks: Callbacks
+    seed: bytes = b""  # for the jitter of back-off
+    framework_id: FrameworkId | None = None  # given: come back as this framework
+    roles: tuple[str, ...] = ("*",)
+    state: SessionState = SessionState.DISCONNECTED
+    now: Instant = BEGINNING  # of what is being handled
+    why_ended: str = ""
+    news: Callable[[], None] = lambda: None
+    tasks: dict[TaskId, Awaited] = field(default_factory=dict)
+    held: dict[OfferId, Offer] = field(default_factory=dict)
+    _stream: int = 0
+    _failures: int = 0
+    _silence_max_s: float = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
+    _suppressed: set[str] = field(default_factory=set)
+    _taken: dict[TaskId, bytes] = field(default_factory=dict)  # uuid of the latest update that was handed on
+    _own: list[Status] = field(default_factory=list)  # updates that we make ourselves
+    _effects: list[Effect] = field(default_factory=list)
+    _timers: Timers[str] = field(default_factory=Timers)
+
+    # --- verbs ---
+
+    def accept(self, offers: Iterable[Offer], tasks: Iterable[TaskSpec], *, refuse_s: float = REFUSE_DEFAULT_S) -> None:
+        """Launch tasks on offers of one agent; what they leave is withheld for `refuse_s`.
+
+        A task that cannot be launched (an offer is void, nobody is subscribed) ends as DROPPED, by an update like any
+        other. Raises `Conflict` for the id of a task that is awaited.
+        """
+        offer_ids, launched = tuple(offer.offer_id for offer in offers), tuple(tasks)
+        for task in launched:
+            if task.task_id in self.tasks:
+                raise Conflict(f"task {task.task_id!r} has not ended: give each task an id of its own")
+        for task in launched:
+            self.tasks[task.task_id] = Awaited(task.task_id, task.agent_id)
+            self._taken.pop(task.task_id, None)
+        call = Accept(offer_ids, launched, refuse_s)
+        if not all(offer_id in self.held for offer_id in offer_ids):
+            self._drop(call, "an offer that it uses is void")
+        elif self._make(call):
+            self._spend(offer_ids)
+
+    def decline(self, offers: Iterable[Offer], *, refuse_s: float = REFUSE_DEFAULT_S) -> None:
+        """Give offers back; the same or less of their agents is withheld for `refuse_s`."""
+        offer_ids = tuple(offer.offer_id for offer in offers if offer.offer_id in self.held)
+        if offer_ids and self._make(Decline(offer_ids, refuse_s)):
+            self._spend(offer_ids)
+
+    def kill(self, task_id: TaskId, *, grace_s: float | None = None) -> None:
+        """End a task; asked for again after each reconnection until it has ended."""
+        awaited = self.tasks.get(task_id)
+        call = Kill(task_id, awaited.agent_id if awaited else None, grace_s)
+        if awaited is not None:
+            awaited.kill = call
+        self._make(call)
+
+    def revive(self, *roles: str) -> None:
+        """Clear filters and suppression for these roles; none named: for all."""
+        self._suppressed.difference_update(roles or self.roles)
+        self._make(Revive(roles))
+
+    def suppress(self, *roles: str) -> None:
+        """No more offers for these roles, until `revive`; none named: for all."""
+        self._suppressed.update(roles or self.roles)
+        self._make(Suppress(roles))
+
+    def watch(self, task_id: TaskId, agent_id: AgentId | None = None) -> None:
+        """Await a task that an earlier process of this framework launched."""
+        self.tasks.setdefault(task_id, Awaited(task_id, agent_id))
+
+    def reconcile(self) -> None:
+        """Ask for the state of all awaited tasks now; the session also does so by itself, now and then."""
+        if self.tasks:
+            self._make(Reconcile(tuple((task.task_id, task.agent_id) for task in self.tasks.values())))
+
+    def teardown(self) -> None:
+        """End the framework with all its tasks, for ever; the session ends."""
+        self._make(Teardown())
+        self.leave()
+
+    def leave(self) -> None:
+        """End the session; the framework's tasks run on, for its failover timeout."""
+        if self.state is not SessionState.ENDED:
+            self._end("")
+
+    # --- the shell's side ---
+
+    def start(self, now: Instant) -> list[Effect]:
+        """Subscribe."""
+        self.now = now
+        self._dial()
+        return self.take()
+
+    def handle(self, happening: Happening, now: Instant) -> list[Effect]:
+        """Take over what happened; answers what is to be done. What a stream of before says is void."""
+        self.now = now
+        open_ = self.state in (SessionState.SUBSCRIBING, SessionState.SUBSCRIBED)
+        if happening.stream == self._stream and open_:
+            match happening:
+                case Heard(event=event):
+                    self._hear(event)
+                case Broke(why=why, final=final):
+                    self._broke(why, final=final)
+                case Refused(call=call, why=why):
+                    self._refused(call, why)
+        elif isinstance(happening, Refused):
+            self._drop(happening.call, happening.why)
+        return self.take()
+
+    def due_s(self) -> float | None:
+        """When to `tick` next, in steady seconds."""
+        return self._timers.next_s()
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """A deadline may be due."""
+        self.now = now
+        while (what := self._timers.pop(now.steady_s)) is not None:
+            if what == "dial":
+                self._dial()
+            elif what == "silence":
+                self._broke("the master was silent for too long", final=False)
+            else:
+                self._reconcile_later()
+                self.reconcile()
+        return self.take()
+
+    def take(self) -> list[Effect]:
+        """What is to be done, in order; first tells of tasks that were dropped here."""
+        while self._own:
+            self._update(self._own.pop(0))
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- inside ---
+
+    def _move(self, signal: SessionSignal) -> None:
+        try:
+            self.state = SESSION_MOVES[self.state][signal]
+        except KeyError:
+            raise IllegalMove("session", self.state.name, signal.name, self._stream) from None
+
+    def _make(self, call: Call) -> bool:
+        """Queue a call. Apart from the master it is dropped: what must be said again is said after SUBSCRIBED."""
+        if self.state is SessionState.SUBSCRIBED:
+            self._effects.append(Make(self._stream, call))
+            self.news()
+            return True
+        self._drop(call, "the framework is not subscribed now")
+        return False
+
+    def _drop(self, call: Call, why: str) -> None:
+        """The tasks of a call that changed nothing were never launched."""
+        if not isinstance(call, Accept):
+            return
+        for task in call.tasks:
+            if task.task_id in self.tasks:
+                self._own.append(
+                    Status(
+                        task.task_id,
+                        TaskState.DROPPED,
+                        task.agent_id,
+                        Source.MASTER,
+                        Reason.INVALID_OFFERS,
+                        why,
+                        wall_s=self.now.wall_s,
+                    )
+                )
+        self.news()
+
+    def _spend(self, offer_ids: Iterable[OfferId]) -> None:
+        for offer_id in offer_ids:
+            self.held.pop(offer_id, None)
+
+    def _dial(self) -> None:
+        self._move(SessionSignal.DIAL)
+        self._stream += 1
+        self._effects.append(Subscribe(self._stream, self.framework_id, tuple(sorted(self._suppressed))))
+        self._timers.set("silence", self.now.steady_s + SUBSCRIBE_TIMEOUT_S)
+
+    def _hear(self, event: Event) -> None:
+        if self.state is SessionState.SUBSCRIBED:
+            self._timers.set("silence", self.now.steady_s + self._silence_max_s)
+        match event:
+            case Subscribed():
+                self._welcome(event)
+            case Offers(offers=offers):
+                self.held.update((offer.offer_id, offer) for offer in offers)
+                self.callbacks.offers(self, offers)
+            case Rescind(offer_id=offer_id):
+                offer = self.held.pop(offer_id, None)
+                if offer is not None:
+                    self.callbacks.rescinded(self, offer)
+            case Update(status=status):
+                self._update(status)
+            case Failure(agent_id=agent_id, executor_id=None):
+                self.callbacks.agent_lost(self, agent_id)
+            case Error(message=message):
+                self._end(message)
+
+    def _welcome(self, event: Subscribed) -> None:
+        self._move(SessionSignal.WELCOME)
+        self._failures = 0
+        self.framework_id = event.framework_id
+        self._silence_max_s = (event.heartbeat_interval_s or HEARTBEAT_S) * HEARTBEATS_MISSED_MAX
+        self._timers.set("silence", self.now.steady_s + self._silence_max_s)
+        self._reconcile_later()
+        self.reconcile()
+        for task in self.tasks.values():
+            if task.kill is not None:
+                self._make(task.kill)
+        self.callbacks.subscribed(self, event.framework_id)
+
+    def _update(self, status: Status) -> None:
+        """Hand an update on, once, and acknowledge it after: a callback that raises will see it again."""
+        task = self.tasks.get(status.task_id)
+        if task is None and status.reason is Reason.RECONCILIATION:
+            return  # we asked before we heard of its end
+        if not status.uuid or self._taken.get(status.task_id) != status.uuid:
+            if task is not None:
+                task.state = status.state
+                task.agent_id = status.agent_id or task.agent_id
+                if status.state.terminal:
+                    del self.tasks[status.task_id]
+            self.callbacks.update(self, status)
+        if status.uuid and status.agent_id is not None:
+            self._taken.pop(status.task_id, None)
+            self._taken[status.task_id] = status.uuid
+            while len(self._taken) > ENDED_REMEMBERED_MAX + len(self.tasks):
+                del self._taken[next(iter(self._taken))]
+            self._make(Acknowledge(status.agent_id, status.task_id, status.uuid))
+
+    def _reconcile_later(self) -> None:
+        self._timers.set("reconcile", self.now.steady_s + RECONCILE_S * (1 - self._roll() / 4))
+
+    def _refused(self, call: Call, why: str) -> None:
+        self._drop(call, why)
+        self._broke(why, final=False)
+
+    def _broke(self, why: str, *, final: bool) -> None:
+        if final:
+            self._end(why)
+            return
+        was_subscribed = self.state is SessionState.SUBSCRIBED
+        self._lose_stream(SessionSignal.BREAK)
+        wait_s = min(RETRY_FIRST_S * 2.0 ** min(self._failures, 30), RETRY_MAX_S)
+        self._failures += 1
+        self._timers.set("dial", self.now.steady_s + wait_s * (1 - self._roll() / 2))
+        if was_subscribed:
+            self.callbacks.disconnected(self, why)
+
+    def _end(self, why: str) -> None:
+        """For good; `why` is empty when it is our own will."""
+        self.why_ended = why
+        self._lose_stream(SessionSignal.END)
+        self._timers.cancel("dial")
+        if why:
+            self.callbacks.error(self, why)
+
+    def _lose_stream(self, signal: SessionSignal) -> None:
+        """Offers are void without the stream that brought them."""
+        if self.state is not SessionState.DISCONNECTED:
+            self._effects.append(Leave(self._stream))
+        self._move(signal)
+        self.held.clear()
+        self._timers.cancel("silence")
+        self._timers.cancel("reconcile")
+        self.news()
+
+    def _roll(self) -> float:
+        """0 to 1, from the seed."""
+        roll = blake2b(f"{self._stream}:{self._failures}".encode(), key=self.seed[:64], digest_size=2).digest()
+        return int.from_bytes(roll, "big") / 65536

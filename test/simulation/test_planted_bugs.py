@@ -1,0 +1,99 @@
+"""The simulator is worth its time only if it finds bugs: these are planted, and must be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgerm.core.ids import OfferId
+from edgerm.core.link import MasterHalf
+from edgerm.core.scheduler import Acknowledge, Offer
+from edgerm.testing.sim.suite import run_seed
+from edgerm_agent.core import agent
+from edgerm_agent.core.recovery import Verdict, judge
+from edgerm_master.core import offers, updating
+from edgerm_master.core.agents import Agent
+from edgerm_master.core.frameworks import Framework
+from edgerm_master.core.world import World
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def double_offer(patch: pytest.MonkeyPatch) -> None:
+    """Now and then what is offered stays free."""
+    make = offers._make
+
+    def planted(world: World, framework: Framework, role: str, box: Agent) -> Offer:
+        free = box.free
+        offer = make(world, framework, role, box)
+        if world.count % 7 == 0:
+            box.free = free
+        return offer
+
+    patch.setattr(offers, "_make", planted)
+
+
+def leak_at_rescind(patch: pytest.MonkeyPatch) -> None:
+    """A rescinded offer's resources do not come back."""
+    rescind = offers.rescind
+
+    def planted(world: World, offer_id: OfferId) -> None:
+        box = world.agents[world.offers[offer_id].agent_id]
+        free = box.free
+        rescind(world, offer_id)
+        box.free = free
+
+    patch.setattr(offers, "rescind", planted)
+
+
+def lost_ack(patch: pytest.MonkeyPatch) -> None:
+    """The master acknowledges some updates to the agent that it has not taken over."""
+    take = MasterHalf.take
+
+    def planted(half: MasterHalf, beat: Any) -> Any:
+        half.taken = max([half.taken, *(update.number for update in beat.updates if update.number % 3 == 0)])
+        return take(half, beat)
+
+    patch.setattr(MasterHalf, "take", planted)
+
+
+def one_ack_for_all(patch: pytest.MonkeyPatch) -> None:
+    """A framework's acknowledgement settles all updates of the task, also those that it was not told."""
+    acknowledge = updating.acknowledge
+
+    def planted(world: World, framework: Framework, call: Acknowledge) -> None:
+        key = framework.tasks.get(call.task_id)
+        if key and len(world.tasks[key].run.owed) > 1:
+            world.change_run(world.tasks[key], owed=world.tasks[key].run.owed[:1])
+        acknowledge(world, framework, call)
+
+    patch.setattr(updating, "acknowledge", planted)
+
+
+def started_again(patch: pytest.MonkeyPatch) -> None:
+    """After a power cut the agent starts again what was running."""
+
+    def planted(*found: Any) -> Verdict:
+        verdict = judge(*found)
+        return Verdict.START if verdict is Verdict.LOST else verdict
+
+    patch.setattr(agent, "judge", planted)
+
+
+@pytest.mark.parametrize(
+    ("plant", "sign"),
+    [
+        (double_offer, "are not all of"),
+        (leak_at_rescind, "are not all of"),
+        (lost_ack, "no rest"),
+        (one_ack_for_all, "its framework heard"),
+        (started_again, "was started 2 times"),
+    ],
+)
+def test_found(plant: Plant, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted bug is found within 200 seeds, by its own sign."""
+    plant(monkeypatch)
+    problems = (run_seed(seed).problem for seed in range(200))
+    assert any(problem and sign in problem for problem in problems)
