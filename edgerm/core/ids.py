@@ -45,7 +45,7 @@ def check_id(what: str, text: str) -> str:
     if text in (".", ".."):
         raise Invalid(f"{what} {text!r} is not allowed: it names a directory")
     for char in text:
-        if char in "/\\" or ord(char) < 0x20 or ord(char) == 0x7F:
+        if char in "/\\" or ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0:
             raise Invalid(f"{what} {text!r} contains {char!r}")
     try:
         size = len(text.encode())

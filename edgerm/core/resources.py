@@ -18,7 +18,7 @@ Amount: TypeAlias = "int | Ranges | frozenset[str]"
 """Thousandths of a unit (a scalar), ranges, or a set of items."""
 
 MILLI = 1000
-SCALAR_MAX_MILLI = 2**53  # thousandths beyond this are not exact in a double
+SCALAR_MAX_MILLI = 2**50  # up to here thousandths come back from a double of whole units as they were
 RANGES_MAX = 10_000
 ITEMS_MAX = 10_000
 
@@ -48,14 +48,23 @@ def milli(value: float) -> int:
         raise Invalid(f"a resource amount must be a finite number, not {value}")
     if value < 0:
         raise Invalid(f"a resource amount must not be negative: {value}")
-    scaled = math.floor(value * MILLI + 0.5)
-    if scaled > SCALAR_MAX_MILLI:
+    if value > SCALAR_MAX_MILLI / MILLI:
         raise Invalid(f"a resource amount is too large: {value}")
-    return scaled
+    scaled = value * MILLI
+    whole = math.floor(scaled)
+    return whole + (scaled - whole >= 0.5)
 
 
 def coalesce(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Ranges sorted and merged; `Invalid` where one ends before it begins or is negative."""
+    """Ranges sorted and merged; `Invalid` where one ends before it begins or is negative, and for too many."""
+    result = _merge(ranges)
+    if len(result) > RANGES_MAX:
+        raise Invalid(f"{len(result)} ranges, at most {RANGES_MAX} are allowed")
+    return result
+
+
+def _merge(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """As `coalesce`, of any number: what is left of an allowed amount may be in more pieces than one may send."""
     result: list[tuple[int, int]] = []
     for begin, end in sorted(ranges):
         if begin < 0 or end < begin:
@@ -64,8 +73,6 @@ def coalesce(ranges: Iterable[tuple[int, int]]) -> Ranges:
             result[-1] = (result[-1][0], max(end, result[-1][1]))
         else:
             result.append((begin, end))
-    if len(result) > RANGES_MAX:
-        raise Invalid(f"{len(result)} ranges, at most {RANGES_MAX} are allowed")
     return tuple(result)
 
 
@@ -88,7 +95,7 @@ def _add(left: Amount, right: Amount, key: ResourceKey) -> Amount:
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right) if key.shared else left + right
     if isinstance(left, tuple) and isinstance(right, tuple):
-        return coalesce(left + right)
+        return _merge(left + right)
     if isinstance(left, frozenset) and isinstance(right, frozenset):
         return left | right
     raise Invalid(f"resource {key.name!r} is used with two types")
@@ -186,7 +193,7 @@ class Resources(Mapping[ResourceKey, Amount]):
         amounts: dict[ResourceKey, Amount] = {}
         for key, amount in self._amounts.items():
             taken = other._amounts.get(key)
-            if taken is None or key.shared:
+            if key.shared or type(taken) is not type(amount):  # of another type: none of it is here
                 amounts[key] = amount
             elif isinstance(amount, int) and isinstance(taken, int):
                 amounts[key] = max(amount - taken, 0)

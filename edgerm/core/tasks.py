@@ -20,20 +20,20 @@ from edgerm.core.errors import IllegalMove
 class TaskState(IntEnum):
     """Mesos' `TaskState`, with its numbers."""
 
-    STARTING = 0
-    RUNNING = 1
-    FINISHED = 2
-    FAILED = 3
-    KILLED = 4
-    LOST = 5
-    STAGING = 6
-    ERROR = 7
-    KILLING = 8
-    DROPPED = 9
-    UNREACHABLE = 10
-    GONE = 11
-    GONE_BY_OPERATOR = 12
-    UNKNOWN = 13
+    STARTING = 0  # its agent prepares it
+    RUNNING = 1  # it runs
+    FINISHED = 2  # it ended well
+    FAILED = 3  # it ended badly, or could not be started
+    KILLED = 4  # it ended because it was asked to
+    LOST = 5  # how a framework without PARTITION_AWARE is told DROPPED, UNREACHABLE, GONE and UNKNOWN
+    STAGING = 6  # accepted; its agent has not reported on it yet
+    ERROR = 7  # its description was refused
+    KILLING = 8  # it was asked to end and has not yet
+    DROPPED = 9  # it never started, and never will
+    UNREACHABLE = 10  # its agent has not been heard of for too long; it may still run
+    GONE = 11  # its agent is there and has no such task
+    GONE_BY_OPERATOR = 12  # an operator declared its agent gone
+    UNKNOWN = 13  # nobody knows such a task
 
     @property
     def terminal(self) -> bool:

@@ -13,31 +13,32 @@ class Timers(Generic[K]):
     """One deadline per key; setting it again moves it. Moved and cancelled entries are dropped when they surface."""
 
     def __init__(self) -> None:
-        self._due_s: dict[K, float] = {}
+        self._set: dict[K, tuple[float, int]] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._count = 0  # breaks ties, so that equal deadlines fire in the order in which they were set
 
     def set(self, key: K, due_s: float) -> None:
         """Wake at `due_s` (steady seconds) for `key`."""
-        if self._due_s.get(key) == due_s:
+        if self.due_s(key) == due_s:
             return
-        self._due_s[key] = due_s
         self._count += 1
+        self._set[key] = (due_s, self._count)
         heapq.heappush(self._heap, (due_s, self._count, key))
 
     def cancel(self, key: K) -> None:
         """Forget `key`; unknown keys are fine."""
-        self._due_s.pop(key, None)
+        self._set.pop(key, None)
 
     def due_s(self, key: K) -> float | None:
         """When `key` falls due, or None."""
-        return self._due_s.get(key)
+        entry = self._set.get(key)
+        return entry and entry[0]
 
     def next_s(self) -> float | None:
         """The earliest deadline, or None."""
         while self._heap:
-            due_s, _, key = self._heap[0]
-            if self._due_s.get(key) == due_s:
+            due_s, count, key = self._heap[0]
+            if self._set.get(key) == (due_s, count):
                 return due_s
             heapq.heappop(self._heap)
         return None
@@ -48,8 +49,8 @@ class Timers(Generic[K]):
         if due_s is None or due_s > now_s:
             return None
         key = heapq.heappop(self._heap)[2]
-        del self._due_s[key]
+        del self._set[key]
         return key
 
     def __len__(self) -> int:
-        return len(self._due_s)
+        return len(self._set)

@@ -85,8 +85,8 @@ def started_again(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "sign"),
     [
-        (double_offer, "are not all of"),
-        (leak_at_rescind, "are not all of"),
+        (double_offer, "is granted"),
+        (leak_at_rescind, "what its tasks and offers leave"),
         (lost_ack, "no rest"),
         (one_ack_for_all, "its framework heard"),
         (started_again, "was started 2 times"),

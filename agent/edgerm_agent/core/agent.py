@@ -26,7 +26,7 @@ from edgerm.core.link import (
     TaskReport,
     Update,
 )
-from edgerm.core.resources import NOTHING, to_text
+from edgerm.core.resources import to_text
 from edgerm.core.scheduler import AgentSpec, Status
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
 from edgerm.core.timers import Timers
@@ -228,11 +228,12 @@ class Agent:
         task = Task(record, RunRecord(order.key, phase, TaskState.STAGING, instance))
         fault = self._fault(order)
         self._tasks[order.key] = task
-        self._out.append(Put("task", str(order.key), record))
+        # The run first: a batch may end between the two, and a task without a run would be a promise half made.
         if fault is not None:
             self._end(task, *fault)
+            self._out.append(Put("task", str(order.key), record))
             return
-        self._out.append(Put("run", str(order.key), task.run))
+        self._out += (Put("run", str(order.key), task.run), Put("task", str(order.key), record))
         if missing:
             self._out.append(Fetch(order.key, order.task.needs))
         else:
@@ -245,11 +246,10 @@ class Agent:
             have = ", ".join(sorted(self._instances)) or "none"
             message = f"this agent has no {executor!r} executor (it has: {have}); see: edgerm doctor on the agent"
             return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message
-        used = NOTHING
+        left = self._spec.resources
         for task in self._tasks.values():
             if task.live:
-                used = used + task.record.task.resources
-        left = self._spec.resources.less(used)
+                left = left.less(task.record.task.resources)
         if left.covers(order.task.resources):
             return None
         message = f"it asks for {to_text(order.task.resources)}, and {to_text(left) or 'nothing'} is left here"

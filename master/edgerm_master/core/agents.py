@@ -22,8 +22,8 @@ class AgentState(Enum):
     """How an agent stands."""
 
     RECOVERING = "recovering"  # known from the registry, not heard since this master started
-    JOINED = "joined"
-    UNREACHABLE = "unreachable"
+    JOINED = "joined"  # it has a session and is offered
+    UNREACHABLE = "unreachable"  # silent for too long; what runs there may come back
 
 
 class AgentSignal(Enum):

@@ -30,10 +30,10 @@ class FrameworkState(Enum):
 class FrameworkSignal(Enum):
     """What can happen to a framework."""
 
-    SUBSCRIBE = "subscribe"
-    DISCONNECT = "disconnect"
+    SUBSCRIBE = "subscribe"  # it opened a stream
+    DISCONNECT = "disconnect"  # its stream broke
     EXPIRE = "expire"  # its failover timeout passed
-    TEARDOWN = "teardown"
+    TEARDOWN = "teardown"  # it, or an operator, ended it
 
 
 FRAMEWORK_MOVES: Mapping[FrameworkState, Mapping[FrameworkSignal, FrameworkState]] = MappingProxyType(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgerm.core.resources import NOTHING, Resources
+from edgerm.core.resources import Resources
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.fairness import Client
-from edgerm_master.core.offers import held
+from edgerm_master.core.offers import holdings
 from edgerm_master.core.world import World
 
 
@@ -24,27 +24,31 @@ def broken(world: World) -> list[str]:
 
 def _resources(world: World) -> Iterator[str]:
     for agent in world.agents.values():
-        used = held(world, agent)
         if not agent.joined:
             if agent.offers:
                 yield f"agent {agent.agent_id} is {agent.state.name} and has offers outstanding"
         elif agent.short:
-            if agent.free != agent.spec.resources.less(used):
-                yield f"agent {agent.agent_id}: {agent.free} is free beside {used}"
-        elif agent.free + used != agent.spec.resources:
-            yield (f"agent {agent.agent_id}: free {agent.free} and held {used} are not all of {agent.spec.resources}")
-        yield from _granted_twice(world, agent)
+            yield from _short(world, agent)
+        else:
+            yield from _conserved(world, agent)
 
 
-def _granted_twice(world: World, agent: Agent) -> Iterator[str]:
-    total: Resources = NOTHING
-    for key in agent.tasks:
-        if world.tasks[key].live:
-            total = total + world.tasks[key].record.task.resources
-    for offer_id in agent.offers:
-        total = total + world.offers[offer_id].resources
-    if not agent.short and not agent.spec.resources.covers(total) and agent.joined:
-        yield f"agent {agent.agent_id}: {total} is granted of {agent.spec.resources}"
+def _short(world: World, agent: Agent) -> Iterator[str]:
+    left = agent.spec.resources
+    for resources in holdings(world, agent):
+        left = left.less(resources)
+    if agent.free != left:
+        yield f"agent {agent.agent_id}: free is {agent.free}, what its tasks and offers leave is {left}"
+
+
+def _conserved(world: World, agent: Agent) -> Iterator[str]:
+    left = agent.spec.resources
+    for resources in holdings(world, agent):
+        if not left.covers(resources):
+            yield f"agent {agent.agent_id}: {resources} is granted, {left} was left of {agent.spec.resources}"
+        left = left.less(resources)
+    if agent.free != left:
+        yield f"agent {agent.agent_id}: free is {agent.free}, what its tasks and offers leave is {left}"
 
 
 def _offers(world: World) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgerm.core.effects import Put
+from edgerm.core.effects import Drop, Put
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
     REJOIN,
@@ -26,9 +26,10 @@ from edgerm_master.core.agents import Agent, AgentSignal, AgentState
 from edgerm_master.core.effects import AnswerAgent, FramesIn, SessionEnded
 from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.records import AgentRecord, RunRecord, TaskRecord
-from edgerm_master.core.subscribing import charge_live
-from edgerm_master.core.updating import end_here, order_kill, take_update, tell_own, uncharge
+from edgerm_master.core.updating import charge, end_here, order_kill, take_update, tell_own, uncharge
 from edgerm_master.core.world import Task, Timer, World
+
+UNREACHABLE_KEPT_S = 14 * 86400.0  # Mesos' registry_max_agent_age
 
 
 class Joining:
@@ -81,6 +82,7 @@ def _admit(world: World, agent: Agent | None, message: Join) -> Agent:
     agent.spec, agent.incarnation = message.agent, message.incarnation
     world.shares.grow(agent.spec.resources)
     agent.move(AgentSignal.JOIN)
+    world.timers.cancel((Timer.GONE, agent.agent_id, "", ""))
     agent.joined_wall_s, agent.silent_wall_s = world.now.wall_s, None
     world.count += 1
     agent.half = MasterHalf(make_session(world.seed, world.count), message.incarnation)
@@ -113,8 +115,8 @@ def _compare(world: World, agent: Agent, reports: tuple[TaskReport, ...]) -> Non
     for report in reported.values():
         _adopt(world, agent, report)
     offers.settle_free(world, agent)
-    for framework in world.frameworks.values():
-        charge_live(world, framework)
+    for key in agent.tasks:
+        charge(world, world.tasks[key])
     world.dirty[agent.agent_id] = None
 
 
@@ -169,7 +171,7 @@ def _adopt(world: World, agent: Agent, report: TaskReport) -> None:
     task = Task(record, RunRecord(key, state, kill_asked=over))
     world.tasks[key] = task
     agent.tasks[key] = None
-    world.out += (Put("task", str(key), record), Put("run", str(key), task.run))
+    world.out += (Put("run", str(key), task.run), Put("task", str(key), record))
     if framework is not None:
         framework.tasks.setdefault(key.task_id, key)
         _tell_state(world, framework, state, key, agent)
@@ -232,6 +234,7 @@ def lose(world: World, agent: Agent) -> None:
     agent.silent_wall_s = world.now.wall_s
     if was_joined:
         world.shares.grow(agent.spec.resources, -1)
+    world.timers.set((Timer.GONE, agent.agent_id, "", ""), world.now.steady_s + UNREACHABLE_KEPT_S)
     for framework in world.frameworks.values():
         world.tell(framework, Failure(agent.agent_id))
         for role in framework.spec.roles:
@@ -247,3 +250,17 @@ def lose(world: World, agent: Agent) -> None:
                 state = owner.shown(TaskState.UNREACHABLE)
                 message = "the agent has not been heard of for too long"
                 tell_own(world, owner, key.task_id, agent.agent_id, state, Reason.AGENT_REMOVED, message, task)
+
+
+def forget_agent(world: World, agent: Agent) -> None:
+    """The agent was unreachable for so long that its tasks are called gone. Should it come back, it is a new one."""
+    for key in list(agent.tasks):
+        task = world.tasks[key]
+        if task.live:
+            message = "its agent was unreachable for too long and has been forgotten"
+            end_here(world, task, TaskSignal.GONE, Reason.AGENT_REMOVED, message)
+        else:
+            world.drop_task(task)
+    del world.agents[agent.agent_id]
+    world.dirty.pop(agent.agent_id, None)
+    world.out.append(Drop("agent", agent.agent_id))

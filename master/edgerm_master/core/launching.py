@@ -20,7 +20,7 @@ from edgerm_master.core.world import Task, World
 
 def accept(world: World, framework: Framework, call: Accept) -> None:
     """Use the offers for the tasks, in order; what is left is declined with the filter."""
-    known = [world.offers[offer_id] for offer_id in call.offer_ids if offer_id in framework.offers]
+    known = [world.offers[offer_id] for offer_id in dict.fromkeys(call.offer_ids) if offer_id in framework.offers]
     why = _fault_of_offers(call, known)
     if why:
         for offer in known:
@@ -78,7 +78,8 @@ def _launch(world: World, framework: Framework, role: str, spec: TaskSpec) -> No
     framework.tasks[spec.task_id] = key
     agent.tasks[key] = None
     world.shares.charge(Client(role, framework.framework_id), spec.resources)
-    world.out += (Put("task", str(key), task.record), Put("run", str(key), task.run))
+    # The run first: a batch may end between the two, and a task without a run would be a promise half made.
+    world.out += (Put("run", str(key), task.run), Put("task", str(key), task.record))
     assert agent.half is not None, "offers of an agent without a session are rescinded"
     agent.half.order(Launch(key, role, spec))
     world.ring(agent)

@@ -84,18 +84,21 @@ class Master:
         world.now = now
         what: dict[TaskKey, TaskRecord] = {}
         runs: dict[TaskKey, RunRecord] = {}
+        removed: list[RemovedRecord] = []
         for record in records:
             match record:
                 case FrameworkRecord(framework_id, spec):
                     world.frameworks[framework_id] = Framework(framework_id, spec)
-                case RemovedRecord(framework_id, name):
-                    world.removed[framework_id] = name
+                case RemovedRecord():
+                    removed.append(record)
                 case AgentRecord(agent_id, spec, incarnation):
                     world.agents[agent_id] = Agent(agent_id, spec, incarnation)
                 case TaskRecord():
                     what[record.key] = record
                 case RunRecord():
                     runs[record.key] = record
+        removed.sort(key=lambda record: record.number)
+        world.removed = {record.framework_id: record for record in removed}
         for key, record in what.items():
             self._recover_task(Task(record, runs[key]))
         for framework in world.frameworks.values():
@@ -186,6 +189,8 @@ class Master:
         match kind:
             case Timer.AGENT if name in world.agents:
                 joining.check_silence(world, world.agents[AgentId(str(name))])
+            case Timer.GONE if name in world.agents:
+                joining.forget_agent(world, world.agents[AgentId(str(name))])
             case Timer.FAILOVER if name in world.frameworks:
                 framework = world.frameworks[FrameworkId(str(name))]
                 subscribing.remove(world, framework, FrameworkSignal.EXPIRE)

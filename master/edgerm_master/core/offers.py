@@ -6,8 +6,10 @@ there is no table: an offer is outstanding as long as it stands in `World.offers
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgerm.core.ids import AgentId, FrameworkId, OfferId
-from edgerm.core.resources import NOTHING, Resources
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Decline, Offer, Offers, Rescind
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.fairness import Client
@@ -108,21 +110,23 @@ def free(world: World, agent: Agent, resources: Resources) -> None:
 
 def settle_free(world: World, agent: Agent) -> None:
     """Work out anew what is free, after the agent's inventory changed."""
-    used = held(world, agent)
-    agent.short = not agent.spec.resources.covers(used)
-    agent.free = agent.spec.resources.less(used)
+    agent.short, agent.free = False, agent.spec.resources
+    for resources in holdings(world, agent):
+        agent.short = agent.short or not agent.free.covers(resources)
+        agent.free = agent.free.less(resources)
 
 
-def held(world: World, agent: Agent) -> Resources:
-    """What the agent's live tasks and outstanding offers hold."""
-    used = NOTHING
+def holdings(world: World, agent: Agent) -> Iterator[Resources]:
+    """What each of the agent's live tasks and outstanding offers holds.
+
+    Not as a sum: tasks from before the agent changed its inventory may hold amounts of types that do not add up.
+    """
     for key in agent.tasks:
         task = world.tasks[key]
         if task.live:
-            used = used + task.record.task.resources
+            yield task.record.task.resources
     for offer_id in agent.offers:
-        used = used + world.offers[offer_id].resources
-    return used
+        yield world.offers[offer_id].resources
 
 
 def decline(world: World, framework: Framework, call: Decline) -> None:

@@ -24,6 +24,7 @@ class RemovedRecord:
 
     framework_id: FrameworkId
     name: str
+    number: int  # counts the removals
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from edgerm_master.core.events import Subscribe
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Framework, FrameworkSignal
 from edgerm_master.core.records import FrameworkRecord, RemovedRecord
-from edgerm_master.core.updating import end_here, order_kill, settle, tell_owed, uncharge
+from edgerm_master.core.updating import charge, end_here, order_kill, settle, tell_owed, uncharge
 from edgerm_master.core.world import Timer, World
 
 HEARTBEAT_INTERVAL_S = 15.0
 COMPLETED_FRAMEWORKS_MAX = 50
+REMOVED_MAX = 10_000
 
 
 def subscribe(world: World, event: Subscribe) -> None:
@@ -68,7 +69,8 @@ def _admit(world: World, event: Subscribe) -> Framework:
     for key, task in world.tasks.items():  # adopted from agents before their framework came back
         if key.framework_id == framework_id and not task.run.settled:
             framework.tasks[key.task_id] = key
-    charge_live(world, framework)
+    for key in framework.tasks.values():
+        charge(world, world.tasks[key])
     return framework
 
 
@@ -76,17 +78,6 @@ def enter(world: World, framework: Framework) -> None:
     """The framework competes for its roles."""
     for role in framework.spec.roles:
         world.shares.enter(Client(role, framework.framework_id))
-
-
-def charge_live(world: World, framework: Framework) -> None:
-    """Count the framework's live tasks on joined agents for its shares."""
-    for key in framework.tasks.values():
-        task = world.tasks[key]
-        agent = world.agents.get(task.agent_id)
-        if task.live and not task.charged and agent is not None and agent.joined:
-            world.shares.enter(task.client)
-            world.shares.charge(task.client, task.record.task.resources)
-            task.charged = True
 
 
 def _renew(world: World, framework: Framework, spec: FrameworkSpec) -> None:
@@ -146,10 +137,21 @@ def remove(world: World, framework: Framework, signal: FrameworkSignal) -> None:
     framework_id = framework.framework_id
     framework.ended_wall_s = world.now.wall_s
     del world.frameworks[framework_id]
-    world.removed[framework_id] = framework.spec.name
+    _remember_removed(world, framework_id, framework.spec.name)
     world.completed = [*world.completed, framework][-COMPLETED_FRAMEWORKS_MAX:]
-    removed = RemovedRecord(framework_id, framework.spec.name)
-    world.out += (Put("removed", framework_id, removed), Drop("framework", framework_id))
+    world.out.append(Drop("framework", framework_id))
+
+
+def _remember_removed(world: World, framework_id: FrameworkId, name: str) -> None:
+    """Its id is refused from now on; the oldest such id makes room for it in the end."""
+    number = 1 + next(reversed(world.removed.values())).number if world.removed else 1
+    record = RemovedRecord(framework_id, name, number)
+    world.removed[framework_id] = record
+    world.out.append(Put("removed", framework_id, record))
+    if len(world.removed) > REMOVED_MAX:
+        oldest = next(iter(world.removed))
+        del world.removed[oldest]
+        world.out.append(Drop("removed", oldest))
 
 
 def revive(world: World, framework: Framework, call: Revive) -> None:

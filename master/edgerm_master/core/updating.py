@@ -65,7 +65,7 @@ def take_update(world: World, update: Update) -> None:
         release(world, task)
     if not task.live and not owed:
         settle(world, task)
-    elif len(owed) == 1:
+    elif len(owed) == 1 and owed[0] is update.status:
         tell_owed(world, task)
 
 
@@ -83,6 +83,16 @@ def release(world: World, task: Task) -> None:
     agent = world.agents.get(task.agent_id)
     if agent is not None:
         offers.free(world, agent, task.record.task.resources)
+
+
+def charge(world: World, task: Task) -> None:
+    """The task counts for its framework's share from now on, if it lives on an agent that is there."""
+    agent = world.agents.get(task.agent_id)
+    known = task.key.framework_id in world.frameworks
+    if known and task.live and not task.charged and agent is not None and agent.joined:
+        task.charged = True
+        world.shares.enter(task.client)
+        world.shares.charge(task.client, task.record.task.resources)
 
 
 def uncharge(world: World, task: Task) -> None:
@@ -200,7 +210,8 @@ def _answer_known(world: World, framework: Framework, task: Task) -> None:
     agent = world.agents.get(task.agent_id)
     if agent is not None and agent.state is AgentState.RECOVERING:
         return
-    state = task.run.owed[0].state if task.run.owed else task.run.state
+    lost = task.run.state is TaskState.UNREACHABLE
+    state = task.run.owed[0].state if task.run.owed and not lost else task.run.state
     shown = framework.shown(state)
     tell_own(world, framework, task.key.task_id, task.agent_id, shown, Reason.RECONCILIATION, "", task)
 

@@ -18,13 +18,14 @@ from edgerm_master.core.agents import Agent
 from edgerm_master.core.effects import Effect, Ring, Tell, TellSoon
 from edgerm_master.core.fairness import Client, Shares
 from edgerm_master.core.frameworks import Framework
-from edgerm_master.core.records import RunRecord, TaskRecord
+from edgerm_master.core.records import RemovedRecord, RunRecord, TaskRecord
 
 
 class Timer(Enum):
     """What the master waits for."""
 
     AGENT = "agent"  # (AGENT, agent id): silent for too long?
+    GONE = "gone"  # (GONE, agent id): unreachable for so long that nobody waits any more
     FAILOVER = "failover"  # (FAILOVER, framework id): away for too long
     OFFER = "offer"  # (OFFER, offer id): unanswered for too long
     FILTER = "filter"  # (FILTER, framework id, role, agent id): a refusal ends
@@ -81,7 +82,7 @@ class World:
     now: Instant = BEGINNING
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     frameworks: dict[FrameworkId, Framework] = field(default_factory=dict)
-    removed: dict[FrameworkId, str] = field(default_factory=dict)  # completed ones: id → name
+    removed: dict[FrameworkId, RemovedRecord] = field(default_factory=dict)  # oldest first
     completed: list[Framework] = field(default_factory=list)  # the latest of them, for people
     offers: dict[OfferId, Offer] = field(default_factory=dict)
     offered_s: dict[OfferId, float] = field(default_factory=dict)
