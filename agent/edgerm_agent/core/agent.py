@@ -242,6 +242,8 @@ class Agent:
     def _fault(self, order: Launch) -> tuple[TaskState, Reason, str] | None:
         """Why this agent does not even try; it is the authority on what it has."""
         executor = order.task.executor
+        if order.task.fault:  # a newer master's task may ask for what this agent does not know
+            return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, order.task.fault
         if executor not in self._instances:
             have = ", ".join(sorted(self._instances)) or "none"
             message = f"this agent has no {executor!r} executor (it has: {have}); see: edgerm doctor on the agent"

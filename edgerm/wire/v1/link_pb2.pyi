@@ -86,11 +86,11 @@ class Join(_message.Message):
     agent_id: _builtins.bytes
     """16 bytes"""
     incarnation: _builtins.int
-    boot_id: _builtins.bytes
+    boot_id: _builtins.str
     part: _builtins.int
     more: _builtins.bool
     agent_info: _builtins.bytes
-    """mesos AgentInfo, part 0 only"""
+    """mesos AgentInfo, in every part"""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskReport]: ...
     def __init__(
@@ -98,7 +98,7 @@ class Join(_message.Message):
         *,
         agent_id: _builtins.bytes = ...,
         incarnation: _builtins.int = ...,
-        boot_id: _builtins.bytes = ...,
+        boot_id: _builtins.str = ...,
         part: _builtins.int = ...,
         more: _builtins.bool = ...,
         agent_info: _builtins.bytes = ...,
@@ -120,27 +120,16 @@ class TaskReport(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
-    TASK_INFO_FIELD_NUMBER: _builtins.int
-    TASK_INFO_BLOB_FIELD_NUMBER: _builtins.int
-    RESOURCES_FIELD_NUMBER: _builtins.int
-    OWES_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     state: _builtins.int
     """TaskState"""
     seq: _builtins.int
     """of the latest update that the agent made of this task"""
     role: _builtins.str
-    task_info: _builtins.bytes
-    """mesos TaskInfo; when it is small enough"""
-    resources: _builtins.bytes
-    """mesos TaskInfo that holds nothing but resources; only beside task_info_blob"""
-    owes: _builtins.bool
-    """updates of it follow in beats"""
     @_builtins.property
     def key(self) -> Global___Key: ...
     @_builtins.property
-    def task_info_blob(self) -> Global___BlobRef:
-        """otherwise"""
-
+    def task(self) -> Global___Task: ...
     def __init__(
         self,
         *,
@@ -148,18 +137,53 @@ class TaskReport(_message.Message):
         state: _builtins.int = ...,
         seq: _builtins.int = ...,
         role: _builtins.str = ...,
-        task_info: _builtins.bytes = ...,
-        task_info_blob: Global___BlobRef | None = ...,
-        resources: _builtins.bytes = ...,
-        owes: _builtins.bool = ...,
+        task: Global___Task | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task_info_blob", b"task_info_blob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "owes", b"owes", "resources", b"resources", "role", b"role", "seq", b"seq", "state", b"state", "task_info", b"task_info", "task_info_blob", b"task_info_blob"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "role", b"role", "seq", b"seq", "state", b"state", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskReport: _TypeAlias = TaskReport  # noqa: Y015
+
+@_typing.final
+class Task(_message.Message):
+    """What a task is. A TaskInfo above the inline bound travels as a blob; then `info` is an excerpt of it (name, ids,
+    resources, kill policy, max_completion_time), and `executor` and `blobs` say what else has to be known without it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    INFO_BLOB_FIELD_NUMBER: _builtins.int
+    EXECUTOR_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
+    info: _builtins.bytes
+    """mesos TaskInfo as the framework sent it, completed by the master"""
+    executor: _builtins.str
+    """only beside info_blob"""
+    @_builtins.property
+    def info_blob(self) -> Global___BlobRef: ...
+    @_builtins.property
+    def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
+        """only beside info_blob: what the task needs before it starts"""
+
+    def __init__(
+        self,
+        *,
+        info: _builtins.bytes = ...,
+        info_blob: Global___BlobRef | None = ...,
+        executor: _builtins.str = ...,
+        blobs: _abc.Iterable[Global___BlobRef] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info_blob", b"info_blob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "executor", b"executor", "info", b"info", "info_blob", b"info_blob"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class JoinAnswer(_message.Message):
@@ -329,27 +353,23 @@ class Launch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
-    TASK_INFO_FIELD_NUMBER: _builtins.int
-    TASK_INFO_BLOB_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
-    task_info: _builtins.bytes
-    """mesos TaskInfo as the framework sent it, completed by the master"""
+    TASK_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     @_builtins.property
     def key(self) -> Global___Key: ...
     @_builtins.property
-    def task_info_blob(self) -> Global___BlobRef: ...
+    def task(self) -> Global___Task: ...
     def __init__(
         self,
         *,
         key: Global___Key | None = ...,
-        task_info: _builtins.bytes = ...,
-        task_info_blob: Global___BlobRef | None = ...,
         role: _builtins.str = ...,
+        task: Global___Task | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task_info_blob", b"task_info_blob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "role", b"role", "task_info", b"task_info", "task_info_blob", b"task_info_blob"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "role", b"role", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

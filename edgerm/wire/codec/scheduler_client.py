@@ -1,0 +1,206 @@
+"""The scheduler API as a framework has it: calls are written, events are read. The master's side is `scheduler`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgerm.core.errors import Invalid
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId
+from edgerm.core.scheduler import (
+    Accept,
+    Acknowledge,
+    AgentSpec,
+    Call,
+    Decline,
+    Error,
+    Event,
+    Failure,
+    FrameworkSpec,
+    Heartbeat,
+    Kill,
+    Offer,
+    Offers,
+    Reconcile,
+    Rescind,
+    Revive,
+    Subscribed,
+    Suppress,
+    Teardown,
+    Update,
+)
+from edgerm.wire.codec.infos import framework_info
+from edgerm.wire.codec.resources import resources_from_messages
+from edgerm.wire.codec.status import status_from_message
+from edgerm.wire.codec.tasks import task_info
+from edgerm.wire.codec.times import nanoseconds
+from edgerm.wire.v1 import offers_pb2, scheduler_pb2
+from edgerm.wire.v1.infos_pb2 import AgentInfo
+
+# --- calls ------------------------------------------------------------------------------------------------------
+
+
+def subscribe_message(
+    spec: FrameworkSpec, framework_id: FrameworkId | None = None, suppressed_roles: tuple[str, ...] = ()
+) -> scheduler_pb2.Call:
+    """A SUBSCRIBE; with an id the framework comes back. Raises `Invalid` for several roles without MULTI_ROLE."""
+    message = scheduler_pb2.Call(type=scheduler_pb2.Call.SUBSCRIBE)
+    message.subscribe.framework_info.CopyFrom(framework_info(spec, framework_id))
+    message.subscribe.suppressed_roles.extend(suppressed_roles)
+    if framework_id is not None:
+        message.framework_id.value = framework_id
+    return message
+
+
+def call_to_message(call: Call, framework_id: FrameworkId) -> scheduler_pb2.Call:
+    """The call as a message; raises `Invalid` if a task's `info` is no TaskInfo or a time cannot be said."""
+    message = scheduler_pb2.Call()
+    message.framework_id.value = framework_id
+    _WRITERS[type(call)](message, call)
+    return message
+
+
+def _write_accept(message: scheduler_pb2.Call, call: Accept) -> None:
+    message.type = scheduler_pb2.Call.ACCEPT
+    body = message.accept
+    for offer_id in call.offer_ids:
+        body.offer_ids.add(value=offer_id)
+    if call.tasks:
+        operation = body.operations.add(type=offers_pb2.Offer.Operation.LAUNCH)
+        operation.launch.task_infos.extend(map(task_info, call.tasks))
+    body.filters.refuse_seconds = call.refuse_s
+
+
+def _write_decline(message: scheduler_pb2.Call, call: Decline) -> None:
+    message.type = scheduler_pb2.Call.DECLINE
+    for offer_id in call.offer_ids:
+        message.decline.offer_ids.add(value=offer_id)
+    message.decline.filters.refuse_seconds = call.refuse_s
+
+
+def _write_revive(message: scheduler_pb2.Call, call: Revive) -> None:
+    message.type = scheduler_pb2.Call.REVIVE
+    message.revive.roles.extend(call.roles)
+
+
+def _write_suppress(message: scheduler_pb2.Call, call: Suppress) -> None:
+    message.type = scheduler_pb2.Call.SUPPRESS
+    message.suppress.roles.extend(call.roles)
+
+
+def _write_kill(message: scheduler_pb2.Call, call: Kill) -> None:
+    message.type = scheduler_pb2.Call.KILL
+    message.kill.task_id.value = call.task_id
+    if call.agent_id is not None:
+        message.kill.agent_id.value = call.agent_id
+    if call.grace_s is not None:
+        message.kill.kill_policy.grace_period.nanoseconds = nanoseconds("the grace period", call.grace_s)
+
+
+def _write_acknowledge(message: scheduler_pb2.Call, call: Acknowledge) -> None:
+    message.type = scheduler_pb2.Call.ACKNOWLEDGE
+    message.acknowledge.agent_id.value = call.agent_id
+    message.acknowledge.task_id.value = call.task_id
+    message.acknowledge.uuid = call.uuid
+
+
+def _write_reconcile(message: scheduler_pb2.Call, call: Reconcile) -> None:
+    message.type = scheduler_pb2.Call.RECONCILE
+    message.reconcile.SetInParent()
+    for task_id, agent_id in call.tasks:
+        task = message.reconcile.tasks.add()
+        task.task_id.value = task_id
+        if agent_id is not None:
+            task.agent_id.value = agent_id
+
+
+def _write_teardown(message: scheduler_pb2.Call, call: Teardown) -> None:
+    message.type = scheduler_pb2.Call.TEARDOWN
+
+
+_WRITERS: dict[type, Callable[..., None]] = {
+    Accept: _write_accept,
+    Decline: _write_decline,
+    Revive: _write_revive,
+    Suppress: _write_suppress,
+    Kill: _write_kill,
+    Acknowledge: _write_acknowledge,
+    Reconcile: _write_reconcile,
+    Teardown: _write_teardown,
+}
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+def event_from_message(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Event | None:
+    """The event as a value, or None for one that edgerm has no use for.
+
+    `framework` tells the role of offers that do not name one. Raises `Invalid` if the event's body is missing or a
+    value in it is wrong.
+    """
+    if not message.HasField("type"):
+        return None
+    name = scheduler_pb2.Event.Type.Name(message.type)
+    if name == "HEARTBEAT":
+        return Heartbeat()
+    if name not in _READERS:
+        return None
+    if not message.HasField(name.lower()):  # type: ignore[arg-type]
+        raise Invalid(f"an event of type {name} needs {name.lower()!r}")
+    return _READERS[name](message, framework)
+
+
+def _subscribed(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Subscribed:
+    body = message.subscribed
+    return Subscribed(FrameworkId(body.framework_id.value), body.heartbeat_interval_seconds)
+
+
+def _offers(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Offers:
+    role = framework.roles[0] if framework.roles else "*"
+    return Offers(tuple(offer_from_message(offer, role) for offer in message.offers.offers))
+
+
+def offer_from_message(message: offers_pb2.Offer, role: str = "*") -> Offer:
+    """The offer as a value; `role` counts where the message names none. Of its agent it tells host and attributes."""
+    about = AgentInfo(hostname=message.hostname, attributes=message.attributes)
+    if message.HasField("domain"):
+        about.domain.CopyFrom(message.domain)
+    return Offer(
+        offer_id=OfferId(message.id.value),
+        framework_id=FrameworkId(message.framework_id.value),
+        role=message.allocation_info.role if message.HasField("allocation_info") else role,
+        agent_id=AgentId(message.agent_id.value),
+        resources=resources_from_messages(message.resources),
+        agent=AgentSpec(hostname=message.hostname, info=about.SerializeToString(deterministic=True)),
+    )
+
+
+def _rescind(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Rescind:
+    return Rescind(OfferId(message.rescind.offer_id.value))
+
+
+def _update(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Update:
+    return Update(status_from_message(message.update.status))
+
+
+def _failure(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Failure:
+    body = message.failure
+    return Failure(
+        AgentId(body.agent_id.value),
+        ExecutorId(body.executor_id.value) if body.HasField("executor_id") else None,
+        body.status if body.HasField("status") else None,
+    )
+
+
+def _error(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Error:
+    return Error(message.error.message)
+
+
+_READERS: dict[str, Callable[[scheduler_pb2.Event, FrameworkSpec], Event]] = {
+    "SUBSCRIBED": _subscribed,
+    "OFFERS": _offers,
+    "RESCIND": _rescind,
+    "UPDATE": _update,
+    "FAILURE": _failure,
+    "ERROR": _error,
+}

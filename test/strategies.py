@@ -1,0 +1,283 @@
+"""Strategies for the values of `edgerm.core`, as they may occur; shared by the tests of codecs, stores and cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from edgerm.core import link
+from edgerm.core.blobs import Digest
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId, TaskKey
+from edgerm.core.resources import Amount, Reservation, ResourceKey, Resources, coalesce
+from edgerm.core.scheduler import (
+    REFUSE_MAX_S,
+    Accept,
+    Acknowledge,
+    AgentSpec,
+    BlobRef,
+    Call,
+    Capability,
+    Decline,
+    Error,
+    Event,
+    Failure,
+    FrameworkSpec,
+    Heartbeat,
+    Kill,
+    Offer,
+    Offers,
+    Reconcile,
+    Rescind,
+    Revive,
+    Status,
+    Subscribed,
+    Suppress,
+    TaskSpec,
+    Teardown,
+    Update,
+)
+from edgerm.core.tasks import Reason, Source, TaskState
+from edgerm.wire.codec.infos import agent_info, agent_spec, attributes_info, framework_info, framework_spec
+from edgerm.wire.codec.resources import resources_to_messages
+from edgerm.wire.codec.tasks import task_spec
+from edgerm.wire.codec.times import nanoseconds
+from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
+
+# --- small things -----------------------------------------------------------------------------------------------
+
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\\\x7f", exclude_categories=["Cc"]), max_size=12)
+ids = names.filter(lambda text: text not in ("", ".", ".."))
+task_ids = ids.map(TaskId)
+framework_ids = ids.map(FrameworkId)
+offer_ids = ids.map(OfferId)
+agent_ids = st.binary(min_size=16, max_size=16).map(lambda data: AgentId(data.hex()))
+task_keys = st.builds(TaskKey, framework_ids, task_ids, ids.map(LaunchId))
+roles = st.one_of(st.just("*"), st.from_regex(r"[a-z][a-z0-9_.-]{0,5}(/[a-z][a-z0-9]{0,3}){0,2}", fullmatch=True))
+owners = roles.filter(lambda role: role != "*")
+spans_s = st.integers(0, 10**9).map(lambda ms: ms / 1000)
+walls_s = st.integers(0, 2**32 * 1000).map(lambda ms: ms / 1000)
+digests = st.binary(min_size=32, max_size=32).map(lambda data: Digest(data.hex()))
+blob_refs = st.builds(BlobRef, digests, st.integers(0, 2**40))
+
+# --- resources --------------------------------------------------------------------------------------------------
+
+MILLI_MAX = 2**50
+range_lists = st.lists(st.tuples(st.integers(0, 70000), st.integers(0, 99)), min_size=1, max_size=4).map(
+    lambda pairs: coalesce((begin, begin + length) for begin, length in pairs)
+)
+reservations = st.one_of(
+    owners.map(Reservation),
+    st.builds(Reservation, owners, st.just(True), texts, st.sampled_from([b"", b"\n\x03\n\x01k"])),
+)
+
+
+def _amount(kind: str) -> st.SearchStrategy[Amount]:
+    if kind == "ports":
+        return range_lists
+    if kind == "gpus":
+        return st.frozensets(texts, min_size=1, max_size=3)
+    return st.integers(1, MILLI_MAX)
+
+
+@st.composite
+def entries(draw: st.DrawFn, *, refined: bool = True) -> tuple[ResourceKey, Amount]:
+    """One amount under its key; `refined`: with reservations below reservations."""
+    name = draw(st.sampled_from(["cpus", "mem", "ports", "gpus", "Ünï"]))
+    chain = draw(st.lists(reservations, max_size=2 if refined else 1).map(tuple))
+    disk = draw(st.sampled_from([b"", b"\n\x03\n\x01v"]))
+    return ResourceKey(name, chain, disk, draw(st.booleans()), draw(st.booleans())), draw(_amount(name))
+
+
+bags = st.lists(entries(), max_size=4).map(lambda pairs: Resources(dict(pairs)))
+old_bags = st.lists(entries(refined=False), max_size=4).map(lambda pairs: Resources(dict(pairs)))
+
+# --- frameworks, agents, tasks ----------------------------------------------------------------------------------
+
+
+@st.composite
+def frameworks(draw: st.DrawFn) -> FrameworkSpec:
+    """A framework as it is after its SUBSCRIBE was read."""
+    capabilities = draw(st.frozensets(st.sampled_from(Capability)))
+    many = Capability.MULTI_ROLE in capabilities
+    spec = FrameworkSpec(
+        name=draw(texts),
+        user=draw(texts),
+        roles=tuple(draw(st.lists(roles, unique=True, min_size=0 if many else 1, max_size=3 if many else 1))),
+        failover_timeout_s=draw(spans_s),
+        capabilities=capabilities,
+        principal=draw(texts),
+    )
+    return framework_spec(framework_info(spec))
+
+
+@st.composite
+def agents(draw: st.DrawFn) -> AgentSpec:
+    """An agent as it is after its join was read."""
+    attributes = draw(
+        st.dictionaries(ids, st.one_of(texts, st.sampled_from(["7", "0.5", "[1-3,9-9]", "{a,b}"])), max_size=3)
+    )
+    hostname = draw(texts)
+    spec = AgentSpec(
+        hostname, draw(texts), draw(st.integers(0, 65535)), draw(bags), attributes_info(hostname, attributes)
+    )
+    return agent_spec(agent_info(spec))
+
+
+@st.composite
+def task_infos(draw: st.DrawFn) -> TaskInfo:
+    """TaskInfos that edgerm runs: WASM modules and processes."""
+    message = TaskInfo(name=draw(texts), resources=resources_to_messages(draw(bags)), data=draw(st.binary(max_size=8)))
+    message.task_id.value = draw(task_ids)
+    message.agent_id.value = draw(agent_ids)
+    if draw(st.booleans()):
+        message.container.type = ContainerInfo.MESOS
+        message.container.wasm.module.sha256 = draw(st.binary(min_size=32, max_size=32))
+        message.container.wasm.module.size_bytes = draw(st.integers(0, 2**40))
+        message.command.arguments.extend(draw(st.lists(texts, max_size=2)))
+    else:
+        message.command.value = draw(st.text(min_size=1, max_size=5))
+    if draw(st.booleans()):
+        message.input.sha256 = draw(st.binary(min_size=32, max_size=32))
+        message.input.size_bytes = draw(st.integers(0, 2**40))
+    if draw(st.booleans()):
+        message.kill_policy.grace_period.nanoseconds = nanoseconds("", draw(spans_s))
+    if draw(st.booleans()):
+        message.max_completion_time.nanoseconds = nanoseconds("", draw(spans_s))
+    return message
+
+
+inline_tasks = task_infos().map(task_spec)
+offloaded_tasks = st.builds(lambda spec, blob: replace(spec, info=b"", info_blob=blob), inline_tasks, blob_refs)
+tasks: st.SearchStrategy[TaskSpec] = st.one_of(inline_tasks, offloaded_tasks)
+
+statuses = st.builds(
+    Status,
+    task_id=task_ids,
+    state=st.sampled_from(TaskState),
+    agent_id=st.none() | agent_ids,
+    source=st.sampled_from(Source),
+    reason=st.none() | st.sampled_from(Reason),
+    message=texts,
+    uuid=st.just(b"") | st.binary(min_size=16, max_size=16),
+    wall_s=walls_s,
+    launch_id=st.none() | ids.map(LaunchId),
+    exit_code=st.none() | st.integers(-(2**31), 2**31 - 1),
+    signal=st.none() | st.integers(1, 64),
+    trap=texts,
+    output_tail=texts,
+    detail=texts,
+    unreachable_wall_s=st.none() | walls_s,
+    # data; healthy; a field that nobody knows
+    extra=st.sampled_from([b"", b"\x1a\x02hi", b"@\x01", b"\xc2\xbb\x01\x03new"]),
+)
+
+# --- calls and events -------------------------------------------------------------------------------------------
+
+role_tuples = st.lists(roles, max_size=3).map(tuple)
+offer_id_tuples = st.lists(offer_ids, max_size=3).map(tuple)
+refusals_s = st.floats(0, REFUSE_MAX_S)
+calls: st.SearchStrategy[Call] = st.one_of(
+    st.builds(Accept, offer_id_tuples, st.lists(inline_tasks, max_size=2).map(tuple), refusals_s),
+    st.builds(Decline, offer_id_tuples, refusals_s),
+    st.builds(Revive, role_tuples),
+    st.builds(Suppress, role_tuples),
+    st.builds(Kill, task_ids, st.none() | agent_ids, st.none() | spans_s),
+    st.builds(Acknowledge, agent_ids, task_ids, st.binary(min_size=16, max_size=16)),
+    st.builds(Reconcile, st.lists(st.tuples(task_ids, st.none() | agent_ids), max_size=3).map(tuple)),
+    st.just(Teardown()),
+)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Subscribed, framework_ids, spans_s),
+    st.builds(Rescind, offer_ids),
+    st.builds(Update, statuses),
+    st.builds(Failure, agent_ids),
+    st.builds(Failure, agent_ids, ids.map(ExecutorId), st.integers(-(2**31), 2**31 - 1)),
+    st.builds(Error, texts),
+    st.just(Heartbeat()),
+)
+
+
+@st.composite
+def offers(draw: st.DrawFn, framework: FrameworkSpec) -> Offer:
+    """An offer that this framework can be told."""
+    bag = draw(bags if Capability.RESERVATION_REFINEMENT in framework.capabilities else old_bags)
+    one_role = framework.roles[0] if Capability.MULTI_ROLE not in framework.capabilities else draw(roles)
+    return Offer(draw(offer_ids), draw(framework_ids), one_role, draw(agent_ids), bag, draw(agents()))
+
+
+def offer_events(framework: FrameworkSpec) -> st.SearchStrategy[Offers]:
+    """OFFERS for this framework."""
+    return st.lists(offers(framework), max_size=3).map(lambda listed: Offers(tuple(listed)))
+
+
+# --- the agent link ---------------------------------------------------------------------------------------------
+
+
+def _keyed(task: TaskSpec, key: TaskKey) -> TaskKey:
+    return key._replace(task_id=task.task_id)
+
+
+counters = st.integers(0, 2**63)
+sessions = st.integers(0, 2**32 - 1)
+reports = st.builds(
+    lambda task, key, state, seq, role: link.TaskReport(_keyed(task, key), state, seq, role, task),
+    tasks,
+    task_keys,
+    st.sampled_from(TaskState),
+    counters,
+    roles,
+)
+joins = st.builds(
+    link.Join,
+    agent_ids,
+    counters,
+    agents(),
+    texts,
+    st.lists(reports, max_size=2).map(tuple),
+    st.integers(0, 5),
+    st.booleans(),
+)
+join_answers: st.SearchStrategy[link.JoinAnswer] = st.one_of(
+    st.builds(link.Welcome, sessions, st.integers(1, 10**6).map(lambda ms: ms / 1000)),
+    st.just(link.NextPart()),
+    st.just(link.Stale()),
+)
+launches = st.builds(lambda task, key, role: link.Launch(_keyed(task, key), role, task), tasks, task_keys, roles)
+kills = st.builds(link.Kill, task_keys, st.none() | st.integers(0, 10**6).map(lambda ms: ms / 1000))
+orders = st.builds(link.Order, counters, st.one_of(launches, kills, st.builds(link.Forget, task_keys)))
+updates = st.builds(
+    lambda key, seq, status, number: link.Update(key, seq, replace(status, task_id=key.task_id), number),
+    task_keys,
+    counters,
+    statuses,
+    counters,
+)
+credits_bytes = st.integers(0, 2**32 - 1)
+frames = st.builds(
+    link.Frame,
+    st.integers(0, 2**32 - 1),
+    st.one_of(
+        st.builds(link.OpenLog, task_keys, st.booleans(), st.integers(-(2**40), 2**40), st.booleans(), credits_bytes),
+        st.builds(link.Data, counters, st.binary(max_size=9), st.booleans()),
+        st.builds(link.Credit, credits_bytes),
+        st.builds(link.Close, texts),
+    ),
+)
+beats = st.builds(
+    link.Beat,
+    sessions,
+    counters,
+    st.lists(updates, max_size=2).map(tuple),
+    st.lists(frames, max_size=2).map(tuple),
+    st.booleans(),
+)
+beat_answers = st.just(link.REJOIN) | st.builds(
+    link.BeatAnswer,
+    st.just(False),
+    counters,
+    st.lists(orders, max_size=2).map(tuple),
+    st.lists(frames, max_size=2).map(tuple),
+    st.booleans(),
+)
