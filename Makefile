@@ -47,7 +47,7 @@ bench: $(DEV) ## measure against floors and peers in the same run
 
 test-edgebox: $(DEV) ## tests that need another kernel (cgroup v2), in a throw-away VM; as root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make test-edgebox: needs root, to start the VM: run it with sudo" >&2; exit 2; }
-	$(PY) test/edgebox/edgebox.py --time-limit 600 -- $(PY) -m pytest -p no:cacheprovider test/edgebox
+	$(PY) test/edgebox/edgebox.py --time-limit 600 -- $(PY) -m pytest -p no:cacheprovider test/edgebox test/integration/test_cgroups.py
 
 clean: ## remove the environment, caches and what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist docs/_build

@@ -21,6 +21,7 @@ from edgerm_master.core.world import Task, Timer, World
 
 RETRY_FIRST_S = 10.0
 RETRY_MAX_S = 600.0
+OWED_MAX = 62  # updates of one task that wait behind the one in flight, and before the latest
 
 
 def tell_own(
@@ -59,7 +60,8 @@ def take_update(world: World, update: Update) -> None:
     if signal is not None and may(state, signal):
         state = advance(state, signal)
         if _is_owed(world, task, state):
-            owed = (*owed, update.status)
+            # Bounded, since it is stored as one row: in a flood the one in flight and the latest matter.
+            owed = (*owed[:1], *owed[1:][-OWED_MAX:], update.status)
     world.change_run(task, state=state, seq=update.seq, owed=owed)
     if was_live and not task.live:
         release(world, task)

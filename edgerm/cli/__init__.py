@@ -1,0 +1,1 @@
+"""The one command, edgerm: a file per subject, imported when it is used."""

@@ -1,0 +1,58 @@
+"""Logs of a program: lines for people on a terminal, JSON for machines elsewhere, to standard error.
+
+What lives here: the only use of structlog. A log says what happened and to whom; it never carries a task's data.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, Protocol, cast
+
+import structlog
+
+Form = Literal["auto", "console", "json"]
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Log(Protocol):
+    """What callers use of a logger: an event in words, and its values by name."""
+
+    def debug(self, event: str, **values: Any) -> Any: ...
+    def info(self, event: str, **values: Any) -> Any: ...
+    def warning(self, event: str, **values: Any) -> Any: ...
+    def error(self, event: str, **values: Any) -> Any: ...
+
+
+def get(name: str) -> Log:
+    """A logger; `name` says which part speaks, such as `master.api`."""
+    return cast("Log", structlog.get_logger(part=name))
+
+
+def configure(form: Form, level: str) -> None:
+    """Set up the process' logs, once, at its start; the standard library's loggers are sent the same way."""
+    people = form == "console" or (form == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not people),
+        structlog.processors.format_exc_info,
+    ]
+    last: Any = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(ensure_ascii=True)
+    structlog.configure(
+        processors=[*shared, last],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(
+        level=max(LEVELS[level], logging.WARNING),
+        handlers=[_Forward()],
+        force=True,
+    )
+
+
+class _Forward(logging.Handler):
+    """Hands records of the standard library (asyncio, aiohttp) to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(part=record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)

@@ -1,0 +1,1 @@
+"""The master's faces: requests to events, effects to replies. No rule lives here."""

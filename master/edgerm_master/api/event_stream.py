@@ -1,0 +1,98 @@
+"""One framework's stream of events: RecordIO, heartbeats, and a bound on what waits for a slow reader.
+
+What does not live here: who may open one, and what is said on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from edgerm.core.scheduler import Error, Event, Heartbeat, Subscribed
+from edgerm.wire.recordio import frame
+
+HEARTBEAT_S = 15.0
+REFUSED_HOLD_S = 0.5  # how long a refused subscription stays open: some clients come back at once, for ever
+
+
+class EventStream:
+    """Takes events synchronously, and writes them in one coroutine, as many at once as there are.
+
+    `broken` says why no more can be sent: the reader was too slow, or an event could not be written.
+    """
+
+    def __init__(self, encode: Callable[[Event], bytes], max_bytes: int) -> None:
+        self._encode = encode
+        self._max_bytes = max_bytes
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._heart: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._transport: asyncio.Transport | None = None
+        self.ended = False  # by the core: what waits is still written
+        self.broken = ""
+
+    def send(self, event: Event) -> None:
+        """Queue an event; a SUBSCRIBED is followed by the first heartbeat, and starts the others."""
+        if self.ended or self.broken:
+            return
+        try:
+            self._append(frame(self._encode(event)))
+        except Exception as error:
+            self._break(f"an event could not be written: {error}")
+            return
+        if type(event) is Subscribed:
+            self._beat()
+        elif type(event) is Error and self._heart is None:
+            self._refused = True
+
+    def end(self) -> None:
+        """Nothing more will be sent."""
+        self.ended = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let go of the timer."""
+        if self._heart is not None:
+            self._heart.cancel()
+
+    def _beat(self) -> None:
+        self._heart = self._loop.call_later(HEARTBEAT_S, self._beat)
+        self._append(frame(self._encode(Heartbeat())))
+
+    def _append(self, record: bytes) -> None:
+        self._waiting_bytes += len(record)
+        if self._waiting_bytes > self._max_bytes and len(self._waiting) > 0:
+            self._break(f"its reader is too slow: more than {self._max_bytes} bytes wait for it")
+            return
+        self._waiting.append(record)
+        self._wake.set()
+
+    def _break(self, reason: str) -> None:
+        """The order of events cannot be kept, so the stream ends at once; this also wakes a write that is stuck."""
+        self.broken = self.broken or reason
+        self._waiting.clear()
+        self._wake.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def write(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Write until the stream ends or breaks; raises ConnectionError when the peer is gone."""
+        self._transport = request.transport
+        while not self.broken:
+            if self._waiting:
+                records = b"".join(self._waiting)
+                self._waiting.clear()
+                self._waiting_bytes = 0
+                await response.write(records)
+            elif self.ended:
+                break
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+        if self._refused:
+            await asyncio.sleep(REFUSED_HOLD_S)

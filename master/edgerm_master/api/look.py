@@ -1,0 +1,51 @@
+"""What anybody may look at: `/version`, `/health`, `/redirect`, `/metrics`.
+
+What does not live here: the operator API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Final
+
+from aiohttp import web
+
+from edgerm_master.api.access import Action
+from edgerm_master.api.http import Route
+from edgerm_master.api.metrics import CONTENT_TYPE, Metrics
+
+MESOS_VERSION: Final = "1.11.0"
+"""The Mesos version that we speak; clients take it apart, so it is digits and dots only."""
+EDGERM_VERSION: Final = version("edgerm")
+
+
+class LookFace:
+    """Requests without a body."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def routes(self) -> Iterator[Route]:
+        """What this face serves."""
+        for above in ("", "/master"):
+            yield Route("GET", f"{above}/version", Action.LOOK, self.version)
+            yield Route("GET", f"{above}/health", Action.LOOK, self.health)
+            yield Route("GET", f"{above}/redirect", Action.LOOK, self.redirect)
+        yield Route("GET", "/metrics", Action.LOOK, self.metrics)
+
+    async def version(self, request: web.Request) -> web.StreamResponse:
+        """Which Mesos we speak, and which edgerm this is."""
+        return web.json_response({"version": MESOS_VERSION, "edgerm_version": EDGERM_VERSION})
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """200 while the event loop turns."""
+        return web.Response()
+
+    async def redirect(self, request: web.Request) -> web.StreamResponse:
+        """307 to the leading master, which is this one."""
+        return web.Response(status=307, headers={"Location": f"//{request.host}"})
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus' text format."""
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,0 +1,117 @@
+"""The master's settings: frozen, read once. `docs/examples/master.toml` shows them all.
+
+What does not live here: how file, environment and flags are merged (`edgerm.config`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from edgerm import config
+from edgerm.core.errors import Invalid
+
+DEFAULT_FILE = Path("/etc/edgerm/master.toml")
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 50)]
+
+
+class Address(NamedTuple):
+    """Where a socket listens."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Log(msgspec.Struct, frozen=True):
+    """`[log]`"""
+
+    form: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`[limits]`: what one peer may cost."""
+
+    call_bytes: Bytes = 16 << 20  # a body of the scheduler and operator API
+    stream_bytes: Bytes = 16 << 20  # events that wait for a slow reader before its stream is closed
+
+
+class Artifacts(msgspec.Struct, frozen=True):
+    """`[artifacts]`: the blobs that travel by their digest."""
+
+    blob_bytes: Bytes = 64 << 20
+    total_bytes: Bytes = 4 << 30
+
+
+class Agents(msgspec.Struct, frozen=True):
+    """`[agents]`: how often agents beat, and when silence means unreachable."""
+
+    beat_interval_s: Seconds = 15.0
+    missed_beats: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All settings of a master."""
+
+    http: str = "127.0.0.1:5050"
+    data_dir: str = ""
+    insecure: bool = False
+    offer_timeout_s: Seconds = 300.0
+    recovery_s: Seconds = 600.0
+    log: Log = Log()
+    limits: Limits = Limits()
+    artifacts: Artifacts = Artifacts()
+    agents: Agents = Agents()
+
+    @property
+    def address(self) -> Address:
+        """`http` taken apart; raises `Invalid`."""
+        return parse_address(self.http)
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data_dir or default_data_dir()).expanduser().absolute()
+
+
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """The settings that hold now; raises `Invalid` with the remedy."""
+    settings = config.load(Config, file=file, default_file=DEFAULT_FILE, flags=flags)
+    if not settings.address.loopback and not settings.insecure:
+        raise Invalid(
+            f"http = {settings.http!r} can be reached from other machines, and nothing checks who they are: "
+            "listen on 127.0.0.1, or accept that with --insecure"
+        )
+    return settings
+
+
+def parse_address(text: str) -> Address:
+    """`HOST:PORT`, `[V6]:PORT` or `:PORT`; raises `Invalid`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535 or (":" in host and host[0] != "["):
+        raise Invalid(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:5050 (port 0 picks a free one)")
+    return Address(host.strip("[]") or "0.0.0.0", int(port))
+
+
+def default_data_dir() -> Path:
+    """Where a master keeps its data when nobody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/edgerm/master")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "edgerm" / "master"

@@ -1,0 +1,85 @@
+"""Streams to readers that are too slow, and doorbells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import aiohttp
+from support.fake_agent import FakeAgent
+from support.master import SCHEDULER, Framework, running_master, task
+
+SUBSCRIBE = {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "u", "name": "slow"}}}
+
+
+async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path) -> None:
+    """Events for a stalled framework are bounded: its stream is closed, the master goes on, others notice nothing."""
+    async with running_master(tmp_path, limits={"stream_bytes": 100_000}) as master:
+        port = int(master.url.rsplit(":", 1)[1])
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        body = json.dumps(SUBSCRIBE).encode()
+        head = f"POST {SCHEDULER} HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        slow.sendall(head.encode() + b"\r\n\r\n" + body)
+        first = b""
+        while b"HEARTBEAT" not in first:  # it read so far, and then no more
+            first += await asyncio.to_thread(slow.recv, 4096)
+        core = master.shell.core
+        [framework_id] = core.frameworks
+        stream_id = core.stream_of(framework_id)
+        assert stream_id is not None
+        async with aiohttp.ClientSession() as http:
+            headers = {"Mesos-Stream-Id": str(stream_id)}
+            unknown = [{"task_id": {"value": f"{number}-" + "x" * 200}} for number in range(1000)]
+            call = {"type": "RECONCILE", "framework_id": {"value": framework_id}, "reconcile": {"tasks": unknown}}
+            status = 202
+            for _ in range(200):
+                async with http.post(master.url + SCHEDULER, json=call, headers=headers) as answer:
+                    status = answer.status
+                if status != 202:
+                    break
+            assert status in (400, 403)  # its stream is gone, and with it the framework
+            async with http.get(master.url + "/metrics") as answer:
+                assert "edgerm_streams_broken_total 1.0" in await answer.text()
+        slow.close()
+        async with FakeAgent(master.url), Framework(master.url) as other:
+            offer = await other.offer()
+            await other.launch(offer, task(offer, "t"))
+            assert (await other.status())["state"] == "TASK_RUNNING"
+
+
+async def test_a_doorbell_rings_and_idles(tmp_path: Path) -> None:
+    """A line per ring, a line per silent interval; an unknown session is 409, a malformed one 400."""
+    beats = {"beat_interval_s": 0.2, "missed_beats": 100}
+    async with (
+        running_master(tmp_path, agents=beats) as master,
+        aiohttp.ClientSession(master.url) as http,
+        Framework(master.url) as framework,
+    ):
+        for session, status in (("1", 409), ("x", 400)):
+            async with http.get(f"/link/v1/doorbell?session={session}") as answer:
+                assert answer.status == status
+        async with FakeAgent(master.url) as agent:
+            offer = await framework.offer()
+        async with http.get(f"/link/v1/doorbell?session={agent.half.session}") as answer:
+            assert answer.status == 200
+            assert await answer.content.readline() == b"idle\n"
+            await framework.launch(offer, task(offer, "t"))
+            while (line := await answer.content.readline()) == b"idle\n":
+                pass
+            assert line == b"ring\n"
+
+
+async def test_a_malformed_link_body_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no beat are 400, a foreign type 415, and a beat of an unknown session is told to join."""
+    async with running_master(tmp_path) as master, aiohttp.ClientSession(master.url) as http:
+        headers = {"Content-Type": "application/x-protobuf"}
+        for path in ("/link/v1/join", "/link/v1/beat"):
+            async with http.post(path, data=b"\xff\xff\xff", headers=headers) as answer:
+                assert answer.status == 400
+            async with http.post(path, data=b"", headers={"Content-Type": "text/plain"}) as answer:
+                assert answer.status == 415
+        async with http.post("/link/v1/beat", data=b"\x0d\x01\x00\x00\x00", headers=headers) as answer:
+            assert (answer.status, await answer.read()) == (200, b"\x08\x01")

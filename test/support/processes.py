@@ -1,0 +1,158 @@
+"""A master and an agent as processes of their own, tied to the test by a pipe: when it dies, they and all tasks end.
+
+What does not live here: programs within the test (`agent`, `master`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from edgerm.core.ids import AgentId, TaskKey
+from edgerm_agent.cgroups import open_cgroups
+from edgerm_agent.config import Process
+from edgerm_agent.roster import Roster
+
+OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
+LOOK_S = 0.05
+
+
+class Program:
+    """`edgerm NAME` on one data directory, `FOLDER/NAME`, and at most one such process at a time."""
+
+    def __init__(
+        self, name: str, folder: Path, lifeline: int, flags: Sequence[str], settings: Mapping[str, str]
+    ) -> None:
+        self.data_dir = folder / name
+        self.process: asyncio.subprocess.Process
+        code = f"from edgerm.cli.{name} import command; command()"
+        self._argv = (sys.executable, "-c", code, f"--data-dir={self.data_dir}", f"--lifeline={lifeline}", *flags)
+        self._lifeline = lifeline
+        self._environ = {**os.environ, **settings}
+        self._log = folder / f"{name}.log"
+
+    async def start(self) -> None:
+        """Start it, and do not wait for anything."""
+        with self._log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._argv, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ, pass_fds=(self._lifeline,)
+            )
+
+    async def ready(self) -> str:
+        """What it says in its `ready` line."""
+        assert self.process.stdout is not None
+        line = (await self.process.stdout.readline()).decode()
+        assert line.startswith("ready "), f"{line!r}: {self.log()}"
+        return line.strip().partition("=")[2]
+
+    def log(self) -> str:
+        """What the processes of this directory said."""
+        return self._log.read_text()
+
+
+class Box:
+    """A master, an agent, and the folder that has all that they keep."""
+
+    def __init__(self, folder: Path, url: str, master: Program, agent: Program, agent_id: AgentId) -> None:
+        self.folder = folder
+        self.url = url
+        self.master = master
+        self.agent = agent
+        self.agent_id = agent_id
+        self._cgroups = open_cgroups(agent_id[:8])
+
+    def holders(self) -> dict[str, int]:
+        """The process ids of what holds tasks."""
+        return {name: int((self.agent.data_dir / f"{name}.lock").read_text()) for name in ("keeper", "wasm-host")}
+
+    def sandboxes(self) -> list[Path]:
+        """The folders of all tasks that ever had one and are not swept yet."""
+        return sorted((self.agent.data_dir / "sandboxes").iterdir())
+
+    def groups(self) -> list[object]:
+        """The cgroups of tasks that exist now."""
+        return [*self._cgroups.orphans(()), *self._cgroups.orphan_threads(())]
+
+    async def held(self) -> list[TaskKey]:
+        """The tasks that keeper and WASM host hold now."""
+        roster = Roster(self.agent.data_dir, self.agent_id, Process(user=OURSELVES))
+        try:
+            found = [await executor.inspect() for executor in roster.executors.values()]
+            return [handle.key for inspection in found for handle in inspection.held]
+        finally:
+            await roster.close()
+
+    def processes(self) -> dict[int, str]:
+        """Every process that has to do with this box, by its command line, working directory or environment."""
+        return processes_of(self.folder)
+
+    async def wait(self) -> None:
+        """Return when all of it has ended and left nothing but files."""
+        await asyncio.gather(self.master.process.wait(), self.agent.process.wait())
+        while self.processes():
+            await asyncio.sleep(LOOK_S)
+        assert self.groups() == []
+        self._cgroups.discard()
+
+
+@asynccontextmanager
+async def running_box(folder: Path, resources: str, **settings: str) -> AsyncIterator[Box]:
+    """A master and an agent that has joined it; `settings` are the master's, as its environment names them.
+
+    Leaving it ends everything through the pipe, and asserts that nothing of it is left.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    lifeline, ours = os.pipe()
+    try:
+        master = Program("master", folder, lifeline, [f"--http=127.0.0.1:{port}"], settings)
+        flags = [f"--master={url}", "--port=0", f"--process-user={OURSELVES}", f"--resources={resources}"]
+        agent = Program("agent", folder, lifeline, flags, {})
+        await master.start()
+        assert await master.ready() == url
+        await agent.start()
+        box = Box(folder, url, master, agent, AgentId(await agent.ready()))
+        yield box
+    finally:
+        os.close(ours)
+        os.close(lifeline)
+    await box.wait()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what tells nobody that it has come about; the caller sets the deadline."""
+    while not condition():
+        await asyncio.sleep(LOOK_S)
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """The living processes whose command line, working directory or environment names `folder`, but for ourselves."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                if str(folder) in str((entry / "cwd").readlink()) or os.fsencode(folder) in told:
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def free_port() -> int:
+    """A port that is free, and outside of the range from which the kernel gives ports to clients.
+
+    A port of that range may be given away while its master is down: even to a client that dials it, and so meets
+    itself.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(1024, first)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
