@@ -222,12 +222,13 @@ def _keyed(task: TaskSpec, key: TaskKey) -> TaskKey:
 counters = st.integers(0, 2**63)
 sessions = st.integers(0, 2**32 - 1)
 reports = st.builds(
-    lambda task, key, state, seq, role: link.TaskReport(_keyed(task, key), state, seq, role, task),
+    lambda task, key, state, seq, role, owes: link.TaskReport(_keyed(task, key), state, seq, role, task, owes),
     tasks,
     task_keys,
     st.sampled_from(TaskState),
     counters,
     roles,
+    st.booleans(),
 )
 joins = st.builds(
     link.Join,

@@ -27,6 +27,7 @@ HOST_FILES = (
     "agent/edgerm_agent/keeper/*",
     "agent/edgerm_agent/executors/wasm_host*",
     "agent/edgerm_agent/devices/hostfs.py",
+    "agent/edgerm_agent/host.py",
     "edgerm/testing/hostfs.py",
 )
 # Who may read the environment: settings, the command line that stands before them, and what starts the keeper (PATH).

@@ -32,7 +32,7 @@ async def agent_here(data_dir: Path, master: str, **settings: Any) -> AsyncItera
         try:
             yield agent
         finally:
-            await agent.roster.end_tasks()
+            await agent.end_tasks()
     await sweep(data_dir, agent.agent_id)
 
 
@@ -91,8 +91,6 @@ async def sweep(data_dir: Path, agent_id: AgentId) -> None:
     roster = Roster(data_dir, agent_id, Process(user=OURSELVES))
     await roster.end_tasks()
     await roster.close()
-    roster.clear_orphans(())
-    roster.discard()
 
 
 async def gone(pid: int) -> None:

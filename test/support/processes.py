@@ -9,6 +9,7 @@ import asyncio
 import os
 import pwd
 import random
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from edgerm_agent.roster import Roster
 
 OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
 LOOK_S = 0.05
+END_S = 30.0
 
 
 class Program:
@@ -31,7 +33,7 @@ class Program:
         self, name: str, folder: Path, lifeline: int, flags: Sequence[str], settings: Mapping[str, str]
     ) -> None:
         self.data_dir = folder / name
-        self.process: asyncio.subprocess.Process
+        self.process: asyncio.subprocess.Process | None = None
         code = f"from edgerm.cli.{name} import command; command()"
         self._argv = (sys.executable, "-c", code, f"--data-dir={self.data_dir}", f"--lifeline={lifeline}", *flags)
         self._lifeline = lifeline
@@ -47,10 +49,28 @@ class Program:
 
     async def ready(self) -> str:
         """What it says in its `ready` line."""
+        assert self.process is not None
         assert self.process.stdout is not None
         line = (await self.process.stdout.readline()).decode()
         assert line.startswith("ready "), f"{line!r}: {self.log()}"
         return line.strip().partition("=")[2]
+
+    async def kill(self) -> None:
+        """`kill -9`, of a process that lives."""
+        assert self.process is not None
+        assert self.process.returncode is None, f"it ended by itself: {self.log()[-2000:]}"
+        self.process.kill()
+        await self.process.wait()
+
+    def stop(self) -> None:
+        """Let it do nothing more, not even notice that it is killed."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    async def reap(self) -> None:
+        """Return when it has ended."""
+        if self.process is not None:
+            await self.process.wait()
 
     def log(self) -> str:
         """What the processes of this directory said."""
@@ -93,11 +113,8 @@ class Box:
         """Every process that has to do with this box, by its command line, working directory or environment."""
         return processes_of(self.folder)
 
-    async def wait(self) -> None:
-        """Return when all of it has ended and left nothing but files."""
-        await asyncio.gather(self.master.process.wait(), self.agent.process.wait())
-        while self.processes():
-            await asyncio.sleep(LOOK_S)
+    def clear_groups(self) -> None:
+        """Remove the folders that hold tasks' cgroups; there must be none in them."""
         assert self.groups() == []
         self._cgroups.discard()
 
@@ -111,10 +128,10 @@ async def running_box(folder: Path, resources: str, **settings: str) -> AsyncIte
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     lifeline, ours = os.pipe()
+    master = Program("master", folder, lifeline, [f"--http=127.0.0.1:{port}"], settings)
+    flags = [f"--master={url}", "--port=0", f"--process-user={OURSELVES}", f"--resources={resources}"]
+    agent = Program("agent", folder, lifeline, flags, {})
     try:
-        master = Program("master", folder, lifeline, [f"--http=127.0.0.1:{port}"], settings)
-        flags = [f"--master={url}", "--port=0", f"--process-user={OURSELVES}", f"--resources={resources}"]
-        agent = Program("agent", folder, lifeline, flags, {})
         await master.start()
         assert await master.ready() == url
         await agent.start()
@@ -123,7 +140,24 @@ async def running_box(folder: Path, resources: str, **settings: str) -> AsyncIte
     finally:
         os.close(ours)
         os.close(lifeline)
-    await box.wait()
+        await end(folder, [master, agent])
+    box.clear_groups()
+
+
+async def end(folder: Path, programs: Sequence[Program]) -> None:
+    """Wait until all that hangs on the pipe has ended; what does not is killed, and is a failure."""
+    try:
+        async with asyncio.timeout(END_S):
+            await until(lambda: not processes_of(folder))
+    except TimeoutError:
+        left = processes_of(folder)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        raise AssertionError(f"these did not end: {left}") from None
+    finally:
+        for program in programs:
+            await program.reap()
 
 
 async def until(condition: Callable[[], object]) -> None:

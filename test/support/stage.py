@@ -94,7 +94,7 @@ class Stage:
         self.answers: dict[int, JoinAnswer | BeatAnswer] = {}
         self.log: list[Effect] = []
         self._count = 0
-        self.master = Master("m0", b"seed" * 4, self.settings)
+        self.master = Master("m0", bytes(16), self.settings)
 
     # --- the master ---
 
@@ -145,7 +145,7 @@ class Stage:
         self.life += 1
         self.now_s += seconds
         self.streams = {}
-        self.master = Master(f"m{self.life}", b"seed" * 4, self.settings)
+        self.master = Master(f"m{self.life}", bytes([self.life]) * 16, self.settings)
         self.master.recover(cast("list[Record]", list(self.rows.values())), self.now)
         assert broken(self.master.world) == []
 

@@ -83,7 +83,7 @@ def encode_join(join: Join) -> bytes:
         agent_info=agent_info(join.agent).SerializeToString(deterministic=True),
     )
     for report in join.tasks:
-        target = message.tasks.add(state=report.state, seq=report.seq, role=report.role)
+        target = message.tasks.add(state=report.state, seq=report.seq, role=report.role, owes=report.owes)
         fill_key(target.key, report.key)
         fill_task(target.task, report.task)
     return message.SerializeToString()
@@ -118,7 +118,8 @@ def _agent_id_bytes(agent_id: AgentId) -> bytes:
 
 def _report(message: pb.TaskReport) -> TaskReport:
     key = key_of(message.key)
-    return TaskReport(key, state_of(message.state), message.seq, message.role, task_of(message.task, key))
+    task = task_of(message.task, key)
+    return TaskReport(key, state_of(message.state), message.seq, message.role, task, message.owes)
 
 
 def encode_join_answer(answer: JoinAnswer) -> bytes:

@@ -1,0 +1,183 @@
+"""The cache of blobs: fetched from the master when a task needs them, kept while it lives, evicted when there is need.
+
+What does not live here: how a blob lies on disk (`edgerm.store.blobs`), how it is carried (`Source`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+
+from edgerm import logs
+from edgerm.core.blobs import Digest
+from edgerm.core.errors import Invalid, NotFound, TooLarge, Unavailable
+from edgerm.core.scheduler import BlobRef
+from edgerm.store.blobs import BlobStore, BlobWriter
+
+TRIES = 5  # of what the master lacks, or what finds no room here
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 15.0
+FETCHES_MAX = 4  # at a time
+CHUNK_BYTES = 1 << 18
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+log = logs.get("agent.blobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes on their way: where they begin, and they."""
+
+    offset_bytes: int
+    chunks: AsyncIterator[bytes]
+
+
+class Source(Protocol):
+    """Who has blobs."""
+
+    def get_blob(self, digest: Digest, offset_bytes: int) -> AbstractAsyncContextManager[Body]:
+        """The blob from an offset on, or from 0; raises `NotFound`, or `Unavailable` when the link is down."""
+        ...
+
+
+class Blobs:
+    """All methods are for the event loop; `referenced` tells the digests that live tasks need."""
+
+    def __init__(self, store: BlobStore, referenced: Callable[[], set[Digest]]) -> None:
+        self._store = store
+        self._referenced = referenced
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="blobs")
+        self._under_way: dict[Digest, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(FETCHES_MAX)
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the whole blob is here."""
+        return self._store.has(digest)
+
+    def path(self, digest: Digest) -> Path:
+        """The blob's file, to be read only; raises `NotFound`."""
+        return self._store.path(digest)
+
+    def read(self, ref: BlobRef) -> bytes:
+        """All of a small blob; blocks. Raises `NotFound`."""
+        return self._store.read(ref.digest, 0, ref.size_bytes)
+
+    async def touch(self, digest: Digest) -> bool:
+        """Whether the blob is here; if so, it will not be evicted soon."""
+        return self.has(digest) and await self._run(self._touch, digest)
+
+    async def fetch(self, ref: BlobRef, source: Source) -> None:
+        """Return when the blob is here; whoever asks for one that is under way waits for it.
+
+        Tries for as long as the link is down. Raises `NotFound` when the master lacks it, `Invalid` when the bytes
+        are not those that were named, `TooLarge`, or `Unavailable` when there is no room here.
+        """
+        task = self._under_way.get(ref.digest)
+        if task is None:
+            task = asyncio.create_task(self._fetch(ref, source), name=f"fetch {ref.digest}")
+            self._under_way[ref.digest] = task
+            task.add_done_callback(lambda done: self._fetched(ref.digest, done))
+        await asyncio.shield(task)
+
+    def _fetched(self, digest: Digest, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(digest, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told; perhaps nobody waits any more
+
+    async def close(self) -> None:
+        """Stop what is under way; partials are continued by the next fetch."""
+        for task in list(self._under_way.values()):
+            task.cancel()
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        self._thread.shutdown(wait=True)
+
+    async def _fetch(self, ref: BlobRef, source: Source) -> None:
+        failures = waits = 0
+        while not await self.touch(ref.digest):
+            try:
+                async with self._slots:
+                    await self._attempt(ref, source)
+            except (NotFound, _NoRoom) as error:
+                failures += 1
+                if failures == TRIES:
+                    raise
+                log.info("a blob cannot be had yet", blob=ref.digest, error=str(error))
+            except _LinkDown as error:
+                log.debug("a blob is waited for", blob=ref.digest, error=str(error))
+            waits += 1
+            if not self.has(ref.digest):
+                await asyncio.sleep(min(RETRY_FIRST_S * 2.0 ** (waits - 1), RETRY_MAX_S))
+
+    async def _attempt(self, ref: BlobRef, source: Source) -> None:
+        offset_bytes = await self._run(self._store.partial_size, ref.digest)
+        try:
+            await self._download(ref, source, offset_bytes)
+        except Invalid as error:
+            if offset_bytes == 0 or isinstance(error, TooLarge):
+                raise Invalid(f"blob {ref.digest}: {error}") from error
+            # What an earlier attempt left was bad, perhaps from before a power cut: all of it anew.
+
+    async def _download(self, ref: BlobRef, source: Source, offset_bytes: int) -> None:
+        try:
+            async with source.get_blob(ref.digest, offset_bytes) as body:
+                writer = await self._begin(ref, body.offset_bytes)
+                try:
+                    await self._copy(body, writer)
+                finally:
+                    await self._run(writer.__exit__, None, None, None)
+        except Unavailable as error:
+            if isinstance(error, _NoRoom):
+                raise
+            raise _LinkDown(str(error)) from error
+
+    async def _begin(self, ref: BlobRef, offset_bytes: int) -> BlobWriter:
+        try:
+            return await self._run(self._open, ref, offset_bytes, self._referenced())
+        except Unavailable as error:
+            raise _NoRoom(str(error)) from error
+
+    async def _copy(self, body: Body, writer: BlobWriter) -> None:
+        waiting = bytearray()
+        async for chunk in body.chunks:
+            waiting += chunk
+            if len(waiting) >= CHUNK_BYTES:
+                await self._write(writer, bytes(waiting))
+                waiting.clear()
+        await self._write(writer, bytes(waiting))
+        try:
+            await self._run(writer.commit, time.time())
+        except Unavailable as error:
+            raise _NoRoom(str(error)) from error
+
+    async def _write(self, writer: BlobWriter, data: bytes) -> None:
+        try:
+            await self._run(writer.write, data)
+        except Unavailable as error:
+            raise _NoRoom(str(error)) from error
+
+    async def _run(self, work: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    def _touch(self, digest: Digest) -> bool:
+        if self._store.has(digest):
+            self._store.touch(digest, time.time())
+        return self._store.has(digest)
+
+    def _open(self, ref: BlobRef, offset_bytes: int, referenced: set[Digest]) -> BlobWriter:
+        self._store.evict(referenced, time.time(), ref.size_bytes)
+        return self._store.writer(ref.digest, ref.size_bytes, offset_bytes)
+
+
+class _LinkDown(Unavailable):
+    """The master could not be reached: try again for as long as it takes."""
+
+
+class _NoRoom(Unavailable):
+    """The blob finds no room here."""

@@ -1,0 +1,115 @@
+"""The agent's settings: frozen, read once. `docs/examples/agent.toml` shows them all.
+
+What does not live here: how file, environment and flags are merged (`edgerm.config`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edgerm import config
+from edgerm.core.errors import Invalid
+
+DEFAULT_FILE = Path("/etc/edgerm/agent.toml")
+MASTERS_MAX = 16
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 50)]
+
+
+class Log(msgspec.Struct, frozen=True):
+    """`[log]`"""
+
+    form: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Process(msgspec.Struct, frozen=True):
+    """`[executors.process]`: tasks that are plain processes."""
+
+    enabled: bool = True
+    user: str = ""  # whom tasks run as; an agent that is not root runs them as itself
+    users: tuple[str, ...] = ()  # whom a task may ask to run as
+
+
+class Executors(msgspec.Struct, frozen=True):
+    """`[executors]`"""
+
+    process: Process = Process()
+
+
+class Sandboxes(msgspec.Struct, frozen=True):
+    """`[sandboxes]`: how long the folders of ended tasks are kept."""
+
+    retention_s: Seconds = 86_400.0
+    total_bytes: Bytes = 1 << 30
+
+
+class Blobs(msgspec.Struct, frozen=True):
+    """`[blobs]`: the cache of modules and inputs."""
+
+    total_bytes: Bytes = 1 << 30
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All settings of an agent."""
+
+    master: str = "http://127.0.0.1:5050"
+    data_dir: str = ""
+    name: str = ""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 5051
+    resources: str = ""
+    attributes: str = ""
+    log: Log = Log()
+    executors: Executors = Executors()
+    sandboxes: Sandboxes = Sandboxes()
+    blobs: Blobs = Blobs()
+
+    @property
+    def masters(self) -> tuple[str, ...]:
+        """The URLs in `master`, one or more; raises `Invalid`."""
+        return parse_masters(self.master)
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data_dir or default_data_dir()).expanduser().absolute()
+
+
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """The settings that hold now; raises `Invalid` with the remedy."""
+    settings = config.load(Config, file=file, default_file=DEFAULT_FILE, flags=flags)
+    parse_masters(settings.master)
+    return settings
+
+
+def parse_masters(text: str) -> tuple[str, ...]:
+    """`http://HOST:PORT`, several with commas between; `HOST:PORT` is meant as http. Raises `Invalid`."""
+    urls = tuple(_parse_master(part.strip()) for part in text.split(","))
+    if len(urls) > MASTERS_MAX:
+        raise Invalid(f"{len(urls)} masters, at most {MASTERS_MAX} are allowed")
+    return urls
+
+
+def _parse_master(text: str) -> str:
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        bare = parts.path in ("", "/") and not (parts.query or parts.fragment) and parts.username is None
+        if bare and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isprintable():
+            return f"{parts.scheme}://{parts.netloc}"
+    except ValueError:  # a port or an IPv6 address that is none
+        pass
+    raise Invalid(f"{text!r} is no master's address: write http://HOST:PORT, such as http://127.0.0.1:5050")
+
+
+def default_data_dir() -> Path:
+    """Where an agent keeps its data when nobody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/edgerm/agent")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "edgerm" / "agent"

@@ -1,0 +1,81 @@
+"""What this box can do and why not, for `edgerm doctor`. Changes nothing but for the probe in a data directory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from edgerm.core.errors import Conflict, EdgermError
+from edgerm.core.resources import to_text
+from edgerm.store.datadir import DataDir
+from edgerm_agent import attributes, host
+from edgerm_agent.config import Config
+from edgerm_agent.executors.wasm import find_problem
+from edgerm_agent.roster import limits_here, process_problem
+
+WITHOUT_GROUPS = "run the agent as root, or in a systemd unit with Delegate=yes, to have limits enforced by the kernel"
+
+
+class Line(NamedTuple):
+    """One answer."""
+
+    what: str
+    well: bool
+    remedy: str  # what is to be done; empty if it is well
+
+
+def check(settings: Config) -> list[tuple[str, bool, str]]:
+    """Every line, in the order in which a person would look."""
+    lines = [_python(), _data(settings.data_path), _wasm(), _process(settings), *_limits(), _resources(settings)]
+    return [(line.what, line.well, line.remedy) for line in lines]
+
+
+def _python() -> Line:
+    return Line(f"Python {sys.version.split()[0]}", sys.version_info >= (3, 11), "install Python 3.11 or newer")
+
+
+def _data(path: Path) -> Line:
+    what = f"data directory {path}"
+    if not path.exists():
+        return Line(f"{what} (made at the first start)", True, "")
+    try:
+        DataDir.open(path, "agent").close()
+    except Conflict:
+        return Line(f"{what}: in use by a running agent", True, "")
+    except EdgermError as error:
+        return Line(what, False, str(error))
+    return Line(what, True, "")
+
+
+def _wasm() -> Line:
+    problem = find_problem()
+    return Line("WASM tasks", problem is None, problem or "")
+
+
+def _process(settings: Config) -> Line:
+    problem = process_problem(settings.executors.process)
+    return Line("process tasks", problem is None, problem or "")
+
+
+def _limits() -> list[Line]:
+    cgroups = limits_here()
+    cgroups.discard()
+    names = {"cpus": "CPU limits", "mem": "memory limits of processes"}
+    enforced = cgroups.enforced()
+    return [
+        Line(f"{names.get(name, name)}: {holder}", holder != "none", "" if holder != "none" else WITHOUT_GROUPS)
+        for name, holder in enforced.items()
+    ]
+
+
+def _resources(settings: Config) -> Line:
+    try:
+        attributes.parse(settings.attributes)
+        there = settings.data_path
+        while not there.exists():
+            there = there.parent
+        found = host.resources(settings.resources, host.detect(there))
+    except EdgermError as error:
+        return Line("resources and attributes", False, str(error))
+    return Line(f"resources {to_text(found)}", True, "")

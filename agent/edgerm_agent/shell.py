@@ -1,0 +1,42 @@
+"""The agent's loop (`edgerm.shell`), and which edge carries out which effect of the core.
+
+What does not live here: how it is done (`link.py`, `tasks.py`, `output.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgerm.shell import Shell, Write
+from edgerm_agent.core import effects
+from edgerm_agent.core.agent import Agent
+from edgerm_agent.core.events import Event, Tick
+from edgerm_agent.link import Link
+from edgerm_agent.output import Outputs
+from edgerm_agent.tasks import Tasks
+
+
+class AgentShell(Shell[Agent, Event]):
+    """Runs the agent's core; `joined` is called at each session's begin."""
+
+    def __init__(self, core: Agent, write: Write) -> None:
+        super().__init__(core, write, Tick())
+        self.joined: Callable[[], None] = lambda: None
+
+    def connect(self, link: Link, tasks: Tasks, outputs: Outputs) -> None:
+        """Hand every kind of effect to its edge; before `start`."""
+
+        def session_began(effect: effects.SessionBegan) -> None:
+            outputs.forget()
+            link.listen(effect.session)
+            self.joined()
+
+        self.on(effects.Send, link.send)
+        self.on(effects.SessionBegan, session_began)
+        self.on(effects.FramesIn, outputs.take)
+        self.on(effects.Fetch, tasks.fetch)
+        self.on(effects.Start, tasks.start)
+        self.on(effects.Watch, tasks.watch)
+        self.on(effects.Stop, tasks.stop)
+        self.on(effects.Release, tasks.release)
+        self.on(effects.Discard, tasks.discard)

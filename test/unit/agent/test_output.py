@@ -1,0 +1,156 @@
+"""Tasks' output on its way to the master: credit, turns, ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from edgerm.core.errors import NotFound
+from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
+from edgerm.core.link import Close, Credit, Data, Frame, OpenLog
+from edgerm.plugin.executor import Chunk, Exit, Handle, LaunchSpec
+from edgerm.testing.executors import FakeExecutor, Script
+from edgerm_agent import output
+from edgerm_agent.core.effects import FramesIn
+from edgerm_agent.core.events import Event, SendFrame
+from edgerm_agent.output import Outputs
+from edgerm_agent.sandboxes import Sandboxes
+
+KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
+
+
+class Lane:
+    """The master's end: answers a beat whenever a frame comes."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+        self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+        outputs.begin(self._take)
+
+    def _take(self, event: Event) -> None:
+        assert isinstance(event, SendFrame)
+        self.frames.put_nowait(event.frame)
+        asyncio.get_running_loop().call_soon(self.outputs.answered)
+
+    def send(self, body: OpenLog | Credit | Close, stream: int = 1) -> None:
+        """A frame to the agent."""
+        self.outputs.take(FramesIn((Frame(stream, body),)))
+
+    async def next(self) -> Data | Close:
+        """What the next frame says."""
+        async with asyncio.timeout(20):
+            body = (await self.frames.get()).body
+        assert isinstance(body, Data | Close)
+        return body
+
+
+class Box:
+    """One running task and what serves its output."""
+
+    def __init__(self, executor: FakeExecutor, sandboxes: Sandboxes, handle: Handle) -> None:
+        self.executor, self.sandboxes = executor, sandboxes
+        self.handle: Handle | None = handle
+        self.outputs = Outputs({"fake": executor}, sandboxes, self._find)
+        self.lane = Lane(self.outputs)
+
+    def _find(self, key: TaskKey) -> Handle | None:
+        return self.handle if key == KEY else None
+
+
+@pytest_asyncio.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    """A task that has written 100 bytes."""
+    executor = FakeExecutor(lambda spec: Script(exit=None), name="fake")
+    sandboxes = Sandboxes(tmp_path / "s", 1.0, 1, tuple)
+    spec = LaunchSpec(KEY, ("x",), (), sandboxes.make(KEY))
+    handle = await executor.start(spec)
+    executor.write(KEY, "stdout", bytes(range(100)))
+    made = Box(executor, sandboxes, handle)
+    yield made
+    await made.outputs.close()
+
+
+async def test_credit_bounds_what_is_sent(box: Box) -> None:
+    """No more bytes than granted are sent; the rest follows with the next credit."""
+    box.lane.send(OpenLog(KEY, False, 0, True, 30))
+    assert await box.lane.next() == Data(0, bytes(range(30)))
+    box.lane.send(Credit(20))
+    assert await box.lane.next() == Data(30, bytes(range(30, 50)))
+    box.lane.send(Credit(1000))
+    assert await box.lane.next() == Data(50, bytes(range(50, 100)))
+
+
+async def test_following_to_the_end(box: Box) -> None:
+    """A followed output goes on as the task writes, and ends with the task."""
+    box.lane.send(OpenLog(KEY, False, -10, True, 1000))
+    assert await box.lane.next() == Data(90, bytes(range(90, 100)))
+    box.executor.write(KEY, "stdout", b"more")
+    assert await box.lane.next() == Data(100, b"more")
+    box.executor.end(KEY, Exit(code=0))
+    assert await box.lane.next() == Data(104, b"", True)
+
+
+async def test_a_look_ends_where_the_output_is(box: Box) -> None:
+    """Without following, the stream ends at the present end although the task runs."""
+    box.lane.send(OpenLog(KEY, False, 95, False, 1000))
+    assert await box.lane.next() == Data(95, bytes(range(95, 100)))
+    assert await box.lane.next() == Data(100, b"", True)
+
+
+async def test_output_after_the_end(box: Box) -> None:
+    """What was kept of a task that has ended is read by the same offsets, also when its executor has forgotten it."""
+    box.sandboxes.save(KEY, "stdout", Chunk(50, b"kept", True))
+    box.executor.end(KEY, Exit(code=0))
+    assert box.handle is not None
+    await box.executor.release(box.handle)
+    for handle in (box.handle, None):
+        box.handle = handle
+        box.lane.send(OpenLog(KEY, False, 0, False, 1000))
+        assert await box.lane.next() == Data(50, b"kept", True)
+
+
+async def test_a_task_that_nobody_knows(box: Box) -> None:
+    """The output of an unknown task is closed with a word that says so."""
+    box.lane.send(OpenLog(KEY._replace(task_id=TaskId("other")), False, 0, True, 1000))
+    closed = await box.lane.next()
+    assert isinstance(closed, Close)
+    assert closed.reason.startswith("not found")
+
+
+async def test_a_task_that_has_not_started(box: Box, tmp_path: Path) -> None:
+    """A task without a process yet is told as such."""
+
+    def find(key: TaskKey) -> Handle | None:
+        raise NotFound("task t has not started yet")
+
+    outputs = Outputs({}, box.sandboxes, find)
+    lane = Lane(outputs)
+    lane.send(OpenLog(KEY, False, 0, True, 1000))
+    assert await lane.next() == Close("not found: task t has not started yet")
+
+
+async def test_streams_are_bounded(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a stream is refused; when one is closed there is room again."""
+    monkeypatch.setattr(output, "STREAMS_MAX", 1)
+    box.lane.send(OpenLog(KEY, False, 0, True, 10))
+    assert isinstance(await box.lane.next(), Data)
+    box.lane.send(OpenLog(KEY, False, 0, True, 10), stream=2)
+    refused = await box.lane.next()
+    assert isinstance(refused, Close)
+    box.lane.send(Close(""))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    box.lane.send(OpenLog(KEY, False, 0, True, 10), stream=3)
+    assert isinstance(await box.lane.next(), Data)
+
+
+async def test_a_silent_master_is_left(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose credit is used up is dropped when the master says nothing for too long."""
+    monkeypatch.setattr(output, "DEADLINE_S", 0.01)
+    box.lane.send(OpenLog(KEY, False, 0, True, 10))
+    assert isinstance(await box.lane.next(), Data)
+    assert isinstance(await box.lane.next(), Close)

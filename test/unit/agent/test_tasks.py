@@ -1,0 +1,160 @@
+"""Starting tasks on executors that answer late, wrongly or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from edgerm.core.errors import Unavailable
+from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
+from edgerm.plugin.executor import Exit, ExitReason, Handle, LaunchSpec
+from edgerm.store.blobs import BlobStore
+from edgerm.testing.executors import FakeExecutor, Script
+from edgerm.wire.codec.tasks import task_spec_from_bytes
+from edgerm.wire.v1.tasks_pb2 import CommandInfo, TaskInfo
+from edgerm_agent import tasks as module
+from edgerm_agent.blobs import Blobs
+from edgerm_agent.core.effects import Release, Start, Watch
+from edgerm_agent.core.events import Ended, Event, Started, StartFailed
+from edgerm_agent.sandboxes import Sandboxes
+from edgerm_agent.tasks import Tasks
+
+KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
+AGENT = AgentId("0" * 32)
+
+
+def start(**command: object) -> Start:
+    """A task to be started."""
+    message = TaskInfo(name="t", command=CommandInfo(**{"value": "x", **command}))  # type: ignore[arg-type]
+    message.task_id.value, message.agent_id.value = "t", AGENT
+    return Start(KEY, task_spec_from_bytes(message.SerializeToString()))
+
+
+class Flaky(FakeExecutor):
+    """Fails the first start as it is told, before or after the task has begun."""
+
+    fault: Callable[[Flaky], None] | None = None
+    begins = True
+
+    async def start(self, spec: LaunchSpec) -> Handle:
+        """See `Executor.start`."""
+        fault, self.fault = self.fault, None
+        if fault is None:
+            return await super().start(spec)
+        if self.begins:
+            await super().start(spec)
+        fault(self)
+        raise Unavailable("no answer")
+
+
+def dies(executor: Flaky) -> None:
+    """The process behind the executor is replaced by another."""
+    executor.instance = "second"
+    executor.tasks.clear()
+
+
+class Bench:
+    """Tasks on one flaky executor, and what they tell."""
+
+    def __init__(self, path: Path) -> None:
+        self.executor = Flaky(lambda spec: Script(exit=None), name="process", instance="first")
+        self.blobs = Blobs(BlobStore(path / "b", 1 << 20), set)
+        self.sandboxes = Sandboxes(path / "s", 1e6, 1 << 20, tuple)
+        self.tasks = Tasks(
+            AGENT,
+            {"process": self.executor},
+            self.blobs,
+            self.sandboxes,
+            None,  # type: ignore[arg-type]  # nothing is fetched here
+            (),
+            self._instance,
+        )
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self.tasks.begin(self._events.put_nowait, lambda handle: None)
+
+    async def _instance(self, name: str) -> str:
+        return self.executor.instance
+
+    async def next(self) -> Event:
+        """What was told next."""
+        async with asyncio.timeout(20):
+            return await self._events.get()
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    """A bench that retries at once."""
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.001)
+    made = Bench(tmp_path)
+    yield made
+    await made.tasks.close()
+    await made.blobs.close()
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_a_start_without_an_answer_is_repeated(bench: Bench, begins: bool) -> None:
+    """When the executor is the same as before, the start is repeated, and the task runs once."""
+    bench.executor.fault, bench.executor.begins = (lambda executor: None), begins
+    bench.tasks.start(start())
+    handle = Handle(KEY, "process", "first")
+    assert await bench.next() == Started(KEY, handle)
+    bench.executor.end(KEY, Exit(code=3))
+    assert await bench.next() == Ended(KEY, Exit(code=3))
+
+
+async def test_a_start_is_never_repeated_elsewhere(bench: Bench) -> None:
+    """When what was asked to start the task died, the task is lost: it may have run, and must not run twice."""
+    bench.executor.fault = dies
+    bench.tasks.start(start())
+    event = await bench.next()
+    assert isinstance(event, Ended)
+    assert event.exit.reason is ExitReason.EXECUTOR_DIED
+    assert bench.executor.tasks == {}
+
+
+async def test_a_start_that_fails_for_too_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that is not possible for so long is given up, with the reason."""
+    monkeypatch.setattr(module, "START_S", 0.0)
+    bench.executor.fault, bench.executor.begins = (lambda executor: None), False
+    bench.tasks.start(start())
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert "no answer" in event.why
+
+
+async def test_what_cannot_be_started(bench: Bench) -> None:
+    """A TaskInfo without anything to run fails, and says why."""
+    bench.tasks.start(start(value="", shell=False))
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert "nothing to run" in event.why
+
+
+async def test_a_task_that_is_gone_is_told(bench: Bench) -> None:
+    """A task that was to be taken back and is not there is told as lost."""
+    bench.tasks.watch(Watch(Handle(KEY, "process", "before")))
+    event = await bench.next()
+    assert isinstance(event, Ended)
+    assert event.exit.reason is ExitReason.EXECUTOR_DIED
+
+
+async def test_output_is_kept_before_the_executor_forgets(bench: Bench) -> None:
+    """A release keeps both streams beside the sandbox, then frees the executor."""
+    bench.tasks.start(start())
+    event = await bench.next()
+    assert isinstance(event, Started)
+    bench.executor.write(KEY, "stdout", b"out")
+    bench.executor.write(KEY, "stderr", b"err")
+    bench.executor.end(KEY, Exit(code=0))
+    await bench.next()
+    bench.tasks.release(Release(KEY, event.handle))
+    assert bench.tasks.releasing(KEY) is None or bench.tasks.releasing(KEY) == event.handle
+    async with asyncio.timeout(20):
+        await asyncio.gather(*bench.tasks._running)
+    assert bench.executor.tasks == {}
+    assert bench.sandboxes.output(KEY, "stdout", 0, 100).data == b"out"
+    assert bench.sandboxes.output(KEY, "stderr", 0, 100).data == b"err"
