@@ -118,8 +118,8 @@ def _agent_id_bytes(agent_id: AgentId) -> bytes:
 
 def _report(message: pb.TaskReport) -> TaskReport:
     key = key_of(message.key)
-    task = task_of(message.task, key)
-    return TaskReport(key, state_of(message.state), message.seq, message.role, task, message.owes)
+    state, task = state_of(message.state), task_of(message.task, key)
+    return TaskReport(key, state, message.seq, message.role, task, message.owes)
 
 
 def encode_join_answer(answer: JoinAnswer) -> bytes:

@@ -121,11 +121,14 @@ class TaskReport(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    OWES_FIELD_NUMBER: _builtins.int
     state: _builtins.int
     """TaskState"""
     seq: _builtins.int
     """of the latest update that the agent made of this task"""
     role: _builtins.str
+    owes: _builtins.bool
+    """updates of it follow in beats: no master has persisted them yet"""
     @_builtins.property
     def key(self) -> Global___Key: ...
     @_builtins.property
@@ -138,10 +141,11 @@ class TaskReport(_message.Message):
         seq: _builtins.int = ...,
         role: _builtins.str = ...,
         task: Global___Task | None = ...,
+        owes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "role", b"role", "seq", b"seq", "state", b"state", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "owes", b"owes", "role", b"role", "seq", b"seq", "state", b"state", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
