@@ -15,6 +15,7 @@ DEV := $(VENV)/.installed-dev
 
 SIM_SEEDS ?= 1000
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help demo test check proto docs sim bench test-edgebox clean
 
@@ -43,7 +44,7 @@ sim: $(DEV) ## the simulator over many seeds: SIM_SEEDS=1000
 	$(PY) -m edgerm.testing.sim --seeds $(SIM_SEEDS)
 
 bench: $(DEV) ## measure against floors and peers in the same run
-	$(PY) test/bench/run.py
+	$(PY) test/bench/run.py $(BENCH_ARGS)
 
 test-edgebox: $(DEV) ## tests that need another kernel (cgroup v2), in a throw-away VM; as root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make test-edgebox: needs root, to start the VM: run it with sudo" >&2; exit 2; }

@@ -25,6 +25,8 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 FETCHES_MAX = 4  # at a time
 CHUNK_BYTES = 1 << 18
+TOUCH_S = 10.0  # a use is noted on disk once in this time; what was used so lately is not evicted (`YOUNG_S`)
+TOUCHED_MAX = 1000
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -56,6 +58,7 @@ class Blobs:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="blobs")
         self._under_way: dict[Digest, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self._touched_s: dict[Digest, float] = {}
 
     def has(self, digest: Digest) -> bool:
         """Whether the whole blob is here."""
@@ -71,7 +74,15 @@ class Blobs:
 
     async def touch(self, digest: Digest) -> bool:
         """Whether the blob is here; if so, it will not be evicted soon."""
-        return self.has(digest) and await self._run(self._touch, digest)
+        now_s = asyncio.get_running_loop().time()
+        if self.has(digest) and now_s < self._touched_s.get(digest, -TOUCH_S) + TOUCH_S:
+            return True
+        here = self.has(digest) and await self._run(self._touch, digest)
+        if here:
+            if len(self._touched_s) >= TOUCHED_MAX:
+                self._touched_s.clear()
+            self._touched_s[digest] = now_s
+        return here
 
     async def fetch(self, ref: BlobRef, source: Source) -> None:
         """Return when the blob is here; whoever asks for one that is under way waits for it.

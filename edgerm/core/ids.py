@@ -6,6 +6,7 @@ task's key everywhere (journal, cgroup, container label, log) is `TaskKey`.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import NamedTuple, NewType
 from urllib.parse import quote
@@ -22,6 +23,7 @@ StreamId = NewType("StreamId", str)
 """A framework's subscription, as `Mesos-Stream-Id` names it."""
 
 ID_BYTES_MAX = 255
+_UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 
 
 class TaskKey(NamedTuple):
@@ -44,9 +46,8 @@ def check_id(what: str, text: str) -> str:
         raise Invalid(f"{what} is empty")
     if text in (".", ".."):
         raise Invalid(f"{what} {text!r} is not allowed: it names a directory")
-    for char in text:
-        if char in "/\\" or ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0:
-            raise Invalid(f"{what} {text!r} contains {char!r}")
+    if (unfit := _UNFIT.search(text)) is not None:
+        raise Invalid(f"{what} {text!r} contains {unfit[0]!r}")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:

@@ -77,15 +77,18 @@ def _merge(ranges: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def _without(ranges: Ranges, taken: Ranges) -> Ranges:
+    """One walk along both: they are sorted, and a framework may send thousands."""
     result: list[tuple[int, int]] = []
+    at = 0
     for begin, end in ranges:
         start = begin
-        for taken_begin, taken_end in taken:
-            if taken_end < start or taken_begin > end:
-                continue
-            if taken_begin > start:
-                result.append((start, taken_begin - 1))
-            start = taken_end + 1
+        while at < len(taken) and taken[at][0] <= end:
+            if taken[at][0] > start:
+                result.append((start, taken[at][0] - 1))
+            start = max(start, taken[at][1] + 1)
+            if taken[at][1] > end:
+                break  # it reaches into the next range
+            at += 1
         if start <= end:
             result.append((start, end))
     return tuple(result)

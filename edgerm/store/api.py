@@ -83,7 +83,8 @@ class Store(Protocol):
 
 def size_bytes(change: Change) -> int:
     """What a change counts towards BATCH_BYTES_MAX: its kind, key and blob."""
-    names = len(change.kind) + len(change.key.encode(errors="replace"))
+    key = change.key
+    names = len(change.kind) + (len(key) if key.isascii() else len(key.encode(errors="replace")))
     return names + len(change.blob) if isinstance(change, Put) else names
 
 
@@ -134,7 +135,7 @@ def _check_names(change: Change) -> None:
         raise Invalid(
             f"key {change.key[:80]!r} of kind {change.kind}: it is empty, too long or holds a control character"
         )
-    if len(change.key.encode()) > KEY_BYTES_MAX:
+    if not change.key.isascii() and len(change.key.encode()) > KEY_BYTES_MAX:
         raise Invalid(f"key {change.key[:80]!r} of kind {change.kind}: at most {KEY_BYTES_MAX} bytes are allowed")
     if isinstance(change, Put) and not 0 <= change.version <= VERSION_MAX:
         raise Invalid(f"version {change.version} of {change.kind} {change.key!r}: use 0 to {VERSION_MAX}")

@@ -6,6 +6,8 @@ What does not live here: what is said in a body.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,6 +54,9 @@ _ERRORS: dict[int, type[EdgermError]] = {
         Unavailable,
     )
 }
+
+
+_BLANK = re.compile(r"\s")
 
 
 class Reply(NamedTuple):
@@ -154,7 +159,7 @@ def check_url(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not _BLANK.search(url)
     except ValueError:
         good = False
     if not good:
@@ -190,5 +195,8 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
 def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    cause = getattr(error, "os_error", error)
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    words = getattr(error, "strerror", None)
+    return words if isinstance(words, str) else str(error) or type(error).__name__

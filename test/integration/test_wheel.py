@@ -128,7 +128,7 @@ def test_the_wheel_holds_every_file_of_the_four_packages(wheel: Path) -> None:
 def test_a_bare_install_is_the_sdk_over_http(install: Install, tmp_path: Path) -> None:
     """Without an extra `edgerm.sdk` and HTTP import from the wheel, where the libraries of other extras are missing."""
     code = """
-import edgerm.sdk, edgerm.transport.http, importlib.util, sys
+import edgerm.sdk, edgerm.transport.http_client, importlib.util, sys
 print(edgerm.__file__)
 print(*filter(importlib.util.find_spec, sys.argv[1:]))
 """

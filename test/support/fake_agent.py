@@ -131,6 +131,8 @@ class FakeAgent:
 
     async def _post(self, path: str, body: bytes) -> bytes:
         async with self._http.post(self.url + path, data=body, headers=HEADERS) as answer:
+            if answer.status == 503:  # a master that is stopping; the next one is found by trying again
+                raise aiohttp.ClientConnectionError(await answer.text())
             if answer.status not in (200, 409):
                 raise AssertionError(f"{path}: {answer.status} {await answer.text()}")
             return await answer.read()

@@ -113,6 +113,10 @@ class Box:
         """Every process that has to do with this box, by its command line, working directory or environment."""
         return processes_of(self.folder)
 
+    def enforces(self, resource: str) -> str:
+        """How tasks are held to their limit of this resource."""
+        return self._cgroups.enforced()[resource]
+
     def clear_groups(self) -> None:
         """Remove the folders that hold tasks' cgroups; there must be none in them."""
         assert self.groups() == []

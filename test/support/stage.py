@@ -151,14 +151,12 @@ class Stage:
 
     # --- agents ---
 
-    def join(
-        self, name: str, resources: str = "cpus:4;mem:1024", tasks: Iterable[TaskReport] | None = None
-    ) -> JoinAnswer:
-        """The agent joins with a new incarnation, and reports its tasks (or those that are given)."""
-        box = self.boxes.setdefault(name, Box(AgentId(name), resources))
-        box.resources, box.incarnation = resources, box.incarnation + 1
+    def join(self, name: str, resources: str | None = None, tasks: Iterable[TaskReport] | None = None) -> JoinAnswer:
+        """The agent joins with a new incarnation, with what it had, and reports its tasks (or those that are given)."""
+        box = self.boxes.setdefault(name, Box(AgentId(name), "cpus:4;mem:1024"))
+        box.resources, box.incarnation = resources or box.resources, box.incarnation + 1
         reports = tuple(box.tasks.values() if tasks is None else tasks)
-        return self.send_join(Join(box.agent_id, box.incarnation, agent_spec(name, resources), "", reports))
+        return self.send_join(Join(box.agent_id, box.incarnation, agent_spec(name, box.resources), "", reports))
 
     def send_join(self, join: Join) -> JoinAnswer:
         """Any join at all."""
@@ -199,8 +197,9 @@ class Stage:
                 box.tasks.pop(key, None)
 
     def beats(self, *names: str) -> None:
-        """These agents (all if none are named) beat until nothing is new."""
-        for name in names or self.boxes:
+        """These agents (all that have a session if none are named) beat until nothing is new."""
+        sessions = self.master.world.sessions
+        for name in names or [name for name, box in self.boxes.items() if sessions.get(box.session) == name]:
             while self.beat(name):
                 pass
 

@@ -49,6 +49,7 @@ SUBSCRIBE_TIMEOUT_S = 30.0  # for SUBSCRIBED to arrive
 HEARTBEATS_MISSED_MAX = 3
 HEARTBEAT_S = 15.0  # where the master does not say
 RECONCILE_S = 600.0
+ASK_AGAIN_FIRST_S = 2.0  # doubling: a master is silent on a task whose agent has not come back to it yet
 ENDED_REMEMBERED_MAX = 10_000
 
 
@@ -117,6 +118,8 @@ class Session:
     _silence_max_s: float = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
     _suppressed: set[str] = field(default_factory=set)
     _taken: dict[TaskId, bytes] = field(default_factory=dict)  # uuid of the latest update that was handed on
+    _unanswered: dict[TaskId, None] = field(default_factory=dict)  # tasks that the master was asked for
+    _asked: int = 0  # times, for these
     _own: list[Status] = field(default_factory=list)  # updates that we make ourselves
     _effects: list[Effect] = field(default_factory=list)
     _timers: Timers[str] = field(default_factory=Timers)
@@ -171,9 +174,13 @@ class Session:
         self.tasks.setdefault(task_id, Awaited(task_id, agent_id))
 
     def reconcile(self) -> None:
-        """Ask for the state of all awaited tasks now; the session also does so by itself, now and then."""
-        if self.tasks:
-            self._make(Reconcile(tuple((task.task_id, task.agent_id) for task in self.tasks.values())))
+        """Ask for the state of all awaited tasks now, and again for those without an answer.
+
+        The session also does so by itself: when it is subscribed, and now and then.
+        """
+        self._unanswered = dict.fromkeys(self.tasks)
+        self._asked = 0
+        self._ask()
 
     def teardown(self) -> None:
         """End the framework with all its tasks, for ever; the session ends."""
@@ -221,6 +228,8 @@ class Session:
                 self._dial()
             elif what == "silence":
                 self._broke("the master was silent for too long", final=False)
+            elif what == "ask":
+                self._ask()
             else:
                 self._reconcile_later()
                 self.reconcile()
@@ -314,6 +323,7 @@ class Session:
 
     def _update(self, status: Status) -> None:
         """Hand an update on, once, and acknowledge it after: a callback that raises will see it again."""
+        self._unanswered.pop(status.task_id, None)
         task = self.tasks.get(status.task_id)
         if task is None and status.reason is Reason.RECONCILIATION:
             return  # we asked before we heard of its end
@@ -330,6 +340,13 @@ class Session:
             while len(self._taken) > ENDED_REMEMBERED_MAX + len(self.tasks):
                 del self._taken[next(iter(self._taken))]
             self._make(Acknowledge(status.agent_id, status.task_id, status.uuid))
+
+    def _ask(self) -> None:
+        asked = tuple((task_id, self.tasks[task_id].agent_id) for task_id in self._unanswered)
+        if asked and self._make(Reconcile(asked)):
+            wait_s = min(ASK_AGAIN_FIRST_S * 2.0 ** min(self._asked, 30), RECONCILE_S)
+            self._asked += 1
+            self._timers.set("ask", self.now.steady_s + wait_s * (1 - self._roll() / 4))
 
     def _reconcile_later(self) -> None:
         self._timers.set("reconcile", self.now.steady_s + RECONCILE_S * (1 - self._roll() / 4))
@@ -366,6 +383,7 @@ class Session:
         self.held.clear()
         self._timers.cancel("silence")
         self._timers.cancel("reconcile")
+        self._timers.cancel("ask")
         self.news()
 
     def _roll(self) -> float:

@@ -62,7 +62,9 @@ class Box:
     def __init__(self, records: tuple[Record, ...] = ()) -> None:
         self.agent = Agent(IDENTITY, records)
         self.now_s = 0.0
-        self.rows: dict[tuple[str, str], object] = {}
+        self.rows: dict[tuple[str, str], object] = {
+            ("task" if isinstance(record, TaskRecord) else "run", str(record.key)): record for record in records
+        }
         self.request = 0
         self.number = 0
         self.sent: list[Join | Beat] = []
@@ -114,13 +116,14 @@ class Box:
 
     @property
     def run(self) -> RunRecord:
-        return self.agent.tasks[KEY].run
+        """How far t1 has come: what is in memory, which the journal must have too."""
+        run = self.agent.tasks[KEY].run
+        assert self.rows[("run", str(KEY))] == run
+        return run
 
     def told(self) -> list[Status]:
-        """What the journal says is owed to the master."""
-        record = self.rows[("run", str(KEY))]
-        assert isinstance(record, RunRecord)
-        return [update.status for update in record.owed]
+        """What is owed to the master."""
+        return [update.status for update in self.run.owed]
 
     def restarted(self) -> Box:
         """Another process over the same journal."""
@@ -171,11 +174,11 @@ def test_what_is_missing_is_fetched_first(box: Box) -> None:
     spec = replace(SPEC, blobs=(BLOB,))
     effects = box.order(Launch(KEY, "*", spec), present=False)
     assert steps(effects) == [Put, Put, Fetch]
-    assert box.run.phase is Phase.FETCHING
+    assert box.run.phase.value == "fetching"
     assert box.agent.needs() == {BLOB.digest}
     effects = box.happen(Fetched(KEY))
     assert steps(effects) == [Put, Start]
-    assert box.run.phase is Phase.STARTING
+    assert box.run.phase.value == "starting"
 
 
 def test_what_is_here_is_not_fetched(box: Box) -> None:

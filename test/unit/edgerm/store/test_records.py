@@ -94,7 +94,7 @@ AGENT = RecordCodec({"task": (1, agent_records.TaskRecord), "run": (1, agent_rec
 
 of_master: st.SearchStrategy[tuple[str, Any]] = st.one_of(
     st.tuples(st.just("framework"), st.builds(master_records.FrameworkRecord, ids, frameworks())),
-    st.tuples(st.just("removed"), st.builds(master_records.RemovedRecord, ids, ids)),
+    st.tuples(st.just("removed"), st.builds(master_records.RemovedRecord, ids, ids, st.integers(1, 2**62))),
     st.tuples(st.just("agent"), st.builds(master_records.AgentRecord, ids, agents(), st.integers(0, 9))),
     st.tuples(st.just("task"), st.builds(master_records.TaskRecord, task_keys, roles, tasks)),
     st.tuples(

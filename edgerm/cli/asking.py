@@ -1,0 +1,78 @@
+"""What the commands that ask a master share: how it is named, how an error ends them, how a task is named.
+
+What does not live here: anything that help would have to wait for; heavy modules are imported inside of functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgerm.sdk.operator import Name, Operator
+
+FAILED, USAGE = 1, 2
+MASTER = "http://127.0.0.1:5050"
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+master_option: Callable[[F], F] = click.option(
+    "--master",
+    envvar="EDGERM_MASTER",
+    default=MASTER,
+    show_default=True,
+    metavar="URL",
+    help="The master's address; EDGERM_MASTER names it too.",
+)
+json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print a list in JSON.")
+
+
+def fail(why: object, status: int = FAILED) -> NoReturn:
+    """End the command with one line on stderr."""
+    context = click.get_current_context(silent=True)
+    sys.stderr.write(f"{context.command_path if context else 'edgerm'}: {why}\n")
+    raise SystemExit(status)
+
+
+def ask(master: str, what: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
+    """Ask a master; an error ends the command: 2 for an ambiguous name or a wrong address, else 1."""
+    import asyncio  # noqa: PLC0415
+
+    from edgerm.core.errors import Conflict, EdgermError, Invalid, Unavailable  # noqa: PLC0415
+    from edgerm.sdk.operator import Operator  # noqa: PLC0415
+    from edgerm.transport.http_client import HttpClient  # noqa: PLC0415
+
+    async def asked() -> T:
+        async with HttpClient(master) as client:
+            return await what(Operator(client))
+
+    try:
+        return asyncio.run(asked())
+    except (Conflict, Invalid) as error:
+        fail(error, USAGE)
+    except Unavailable as error:
+        fail(with_remedy(error))
+    except EdgermError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def with_remedy(error: Exception) -> str:
+    """The error with what can be done about it."""
+    if "cannot reach" in str(error):
+        return f"{error}: start one with `edgerm up`, or name another with --master or EDGERM_MASTER"
+    return str(error)
+
+
+def task_name(text: str) -> Name:
+    """TASK or FRAMEWORK/TASK."""
+    from edgerm.sdk.operator import Name  # noqa: PLC0415
+
+    framework_id, slash, task_id = text.rpartition("/")
+    if not task_id or (slash and not framework_id):
+        fail(f"{text!r} names no task: use TASK or FRAMEWORK/TASK, as `edgerm ps` shows them", USAGE)
+    return Name(task_id, framework_id or None)

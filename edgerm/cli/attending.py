@@ -1,0 +1,162 @@
+"""The work of `edgerm run`: a framework for one task, its output, signals, exit status. Imported when it is used.
+
+What does not live here: the command line (`run`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from edgerm.cli.pouring import pour
+from edgerm.cli.run import EDGERM_FAILED
+from edgerm.core.errors import EdgermError
+from edgerm.core.scheduler import Status
+from edgerm.core.tasks import Reason, TaskState
+from edgerm.sdk import Cluster, TaskHandle, framework
+from edgerm.sdk.cluster import TaskOptions
+from edgerm.sdk.operator import Name
+
+TIMED_OUT = 124  # as `timeout` has it
+TRAPPED = 134  # what a shell shows of SIGABRT, and wasmtime's own status
+KILLED = 137  # what a shell shows of SIGKILL
+ATTACHED_S = 600.0  # the task outlives an `edgerm run` that vanished by so long
+DETACHED_S = 365 * 86_400.0
+PLACED_HINT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for."""
+
+    master: str
+    detach: bool
+    options: TaskOptions
+
+
+async def run(wish: Wish) -> int:
+    """Run the task that is wished for; the exit status. Raises `EdgermError` if edgerm itself failed."""
+    spec = framework(f"edgerm run {wish.options['name']}", failover_timeout_s=DETACHED_S if wish.detach else ATTACHED_S)
+    cluster = await Cluster(wish.master, spec).__aenter__()
+    stays = False
+    try:
+        handle = await cluster.launch(**wish.options)
+        with _signals_kill(cluster, handle):
+            if wish.detach:
+                stays = await _detach(handle)
+                return 0 if stays else exit_status(handle.status)
+            return await _attend(cluster, handle)
+    finally:
+        if stays:
+            await cluster.close()
+        else:
+            await cluster.__aexit__(None, None, None)
+
+
+class _signals_kill:  # noqa: N801 - used as a block
+    """Within the block SIGINT and SIGTERM kill the task; a third one gives up waiting for its end."""
+
+    def __init__(self, cluster: Cluster, handle: TaskHandle) -> None:
+        self._cluster, self._handle = cluster, handle
+        self._times = 0
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._kill)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def _kill(self) -> None:
+        self._times += 1
+        if self._times == 1:
+            _say(f"ending task {self._handle.task_id}; twice more to leave it")
+        self._cluster.kill(self._handle.task_id)
+        if self._times > 2:
+            sys.stderr.flush()
+            raise SystemExit(EDGERM_FAILED)
+
+
+async def _attend(cluster: Cluster, handle: TaskHandle) -> int:
+    """Pour its output here until it has ended."""
+    hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle)
+    try:
+        status = await handle.started()
+    finally:
+        hint.cancel()
+    if status.agent_id is not None and status.state.name not in ("DROPPED", "ERROR"):
+        await _pour_both(cluster, handle)
+    status = await handle.ended()
+    if status.state.name != "FINISHED":
+        _say(_story(status))
+    return exit_status(status)
+
+
+def _hint(cluster: Cluster, handle: TaskHandle) -> None:
+    if handle.task_id not in cluster.driver.session.tasks:
+        _say(f"no room yet; why: edgerm explain {cluster.framework_id}")
+
+
+async def _pour_both(cluster: Cluster, handle: TaskHandle) -> None:
+    name = Name(handle.task_id, cluster.framework_id)
+
+    def lives() -> bool:
+        return not handle.status.state.terminal
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for stderr in (False, True):
+                group.create_task(pour(cluster.operator, name, stderr=stderr, follow=True, lives=lives))
+    except* BrokenPipeError:  # nobody reads any more
+        cluster.kill(handle.task_id)
+        _forget_stdout()
+    except* EdgermError as errors:
+        _say(f"output may be missing: {errors.exceptions[0]}")
+
+
+def _forget_stdout() -> None:
+    """So that the interpreter does not complain at its end about what could not be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+async def _detach(handle: TaskHandle) -> bool:
+    """Whether it runs, or has ended well already."""
+    status = await handle.started()
+    if status.state.terminal and status.state.name != "FINISHED":
+        _say(_story(status))
+        return False
+    sys.stdout.write(f"{handle.task_id}\n")
+    return not status.state.terminal
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"edgerm run: {words}\n")
+
+
+def _story(status: Status) -> str:
+    reason = f" ({status.reason.name})" if status.reason is not None else ""
+    return f"task {status.task_id} is {status.state.name}{reason}" + (f": {status.message}" if status.message else "")
+
+
+def exit_status(status: Status) -> int:
+    """The exit status that stands for how a task ended."""
+    if status.signal is not None:
+        return 128 + status.signal
+    if status.exit_code is not None:
+        return status.exit_code & 0xFF
+    if status.state is TaskState.FINISHED:
+        return 0
+    if status.reason is Reason.MAX_COMPLETION_TIME_REACHED:
+        return TIMED_OUT
+    if status.trap:
+        return TRAPPED
+    limits = (Reason.CONTAINER_LIMITATION_MEMORY, Reason.CONTAINER_LIMITATION_DISK)
+    return KILLED if status.state is TaskState.KILLED or status.reason in limits else EDGERM_FAILED

@@ -1,0 +1,91 @@
+"""`edgerm run`: one task, as if it ran here: its output, its exit status, Ctrl-C.
+
+What does not live here: placing it (`edgerm.sdk`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from edgerm.cli.asking import fail, master_option, with_remedy
+
+if TYPE_CHECKING:
+    from edgerm.sdk.cluster import TaskOptions
+
+EDGERM_FAILED = 125  # as `env` and `docker run` have it
+
+
+@click.command(
+    "run",
+    short_help="Run one task, and end with its exit status.",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.option("--wasm", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help="A module.")
+@click.option("--process", is_flag=True, help="A program that is on the agent's box: the first ARG.")
+@click.option("--name", metavar="NAME", help="What people call the task; its id begins so.")
+@click.option("--cpus", type=click.FloatRange(min=0.001), default=0.1, show_default=True, metavar="C", help="CPUs.")
+@click.option("--mem", type=click.FloatRange(min=1), default=32, show_default=True, metavar="MIB", help="Memory.")
+@click.option("--env", multiple=True, metavar="K=V", help="A variable of its environment; may stand several times.")
+@click.option("--input", "stdin", type=click.File("rb"), metavar="FILE", help="Its standard input; - is this one's.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="At most so long."
+)
+@click.option("--detach", is_flag=True, help="Print the task's id once it runs, and leave it alone.")
+@click.argument("args", nargs=-1)
+@master_option
+def command(
+    wasm: Path | None,
+    process: bool,
+    name: str | None,
+    cpus: float,
+    mem: float,
+    env: tuple[str, ...],
+    stdin: BinaryIO | None,
+    timeout_s: float | None,
+    detach: bool,
+    args: tuple[str, ...],
+    master: str,
+) -> None:
+    """Run one task: `edgerm run --wasm module.wasm -- 1 2`, `edgerm run --process -- ls -l`.
+
+    Its output comes here while it runs. Ctrl-C ends it, and waits until it has ended. The exit status is the task's;
+    128+N if signal N ended it, 124 if it took longer than --timeout, 134 for a module that trapped, and 125 if edgerm
+    itself failed. A detached task stays until it ends or is killed; its framework is waited for a year.
+    """
+    if (wasm is None) != process:
+        raise click.UsageError("use one of --wasm FILE and --process")
+    if process and not args:
+        raise click.UsageError("--process needs a program: edgerm run --process -- PROGRAM [ARG]…")
+    options: TaskOptions = {"cpus": cpus, "mem": mem, "env": _variables(env), "timeout_s": timeout_s}
+    options["name"] = name or (wasm.stem if wasm is not None else Path(args[0]).name)
+    if wasm is not None:
+        options["wasm"], options["args"] = wasm, args
+    else:
+        options["process"] = args
+    if stdin is not None:
+        options["input"] = stdin.read()
+    raise SystemExit(_go(master, detach, options))
+
+
+def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[1] or pair.startswith("="):
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--env")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _go(master: str, detach: bool, options: TaskOptions) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from edgerm.cli.attending import Wish, run  # noqa: PLC0415
+    from edgerm.core.errors import EdgermError  # noqa: PLC0415
+
+    try:
+        return asyncio.run(run(Wish(master, detach, options)))
+    except EdgermError as error:
+        fail(with_remedy(error), EDGERM_FAILED)
+    except KeyboardInterrupt:  # before there was a task
+        return 130

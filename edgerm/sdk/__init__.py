@@ -1,0 +1,44 @@
+"""For those who write frameworks: a scheduler to subclass, a driver that runs it, and the short way.
+
+The short way:
+
+    async with edgerm.sdk.connect("http://127.0.0.1:5050") as cluster:
+        result = await cluster.run(wasm="module.wasm", args=["10"], input=b"1\\n2\\n", cpus=0.1, mem=32)
+        print(result.state.name, result.output)
+
+From code without a loop: `result = asyncio.run(main())`, or docs/how-to/synchronous.md.
+"""
+
+from edgerm.core.errors import Conflict, EdgermError, Invalid, NotFound, Unavailable
+from edgerm.core.scheduler import FrameworkSpec, Offer, Status
+from edgerm.core.tasks import TaskState
+from edgerm.sdk.cluster import Cluster, Result, TaskHandle, connect
+from edgerm.sdk.core.session import Session
+from edgerm.sdk.driver import Driver, framework
+from edgerm.sdk.operator import Operator
+from edgerm.sdk.scheduler import Scheduler
+from edgerm.sdk.tasks import Task, process_task, wasm_task
+
+__all__ = [
+    "Cluster",
+    "Conflict",
+    "Driver",
+    "EdgermError",
+    "FrameworkSpec",
+    "Invalid",
+    "NotFound",
+    "Offer",
+    "Operator",
+    "Result",
+    "Scheduler",
+    "Session",
+    "Status",
+    "Task",
+    "TaskHandle",
+    "TaskState",
+    "Unavailable",
+    "connect",
+    "framework",
+    "process_task",
+    "wasm_task",
+]

@@ -1,0 +1,258 @@
+"""The short way: `async with connect(master) as cluster: result = await cluster.run(wasm="m.wasm", args=["1"])`.
+
+What does not live here: placing tasks on offers (`placing`), the session with the master (`driver`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from edgerm.core.errors import EdgermError, Invalid
+from edgerm.core.ids import AgentId, FrameworkId, TaskId
+from edgerm.core.scheduler import BlobRef, FrameworkSpec, Status
+from edgerm.core.tasks import Source, TaskState
+from edgerm.sdk.driver import Driver, framework
+from edgerm.sdk.operator import Name, Operator
+from edgerm.sdk.placing import Placer
+from edgerm.sdk.tasks import CPUS_DEFAULT, MEM_DEFAULT_MIB, Options, Task, process_task, wasm_task
+
+Content = bytes | Path | str
+OUTPUTS_AT_ONCE = 32  # an agent serves so many readers well
+MASTER = "http://127.0.0.1:5050"
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `run` and `launch` take; one of `wasm` (a module: its path or bytes) and `process` (an argv) is needed."""
+
+    wasm: Content
+    process: Sequence[str]
+    args: Sequence[str]  # of the module
+    input: Content | None  # standard input: bytes, or the path of a file
+    env: Mapping[str, str]
+    cpus: float
+    mem: float  # MiB
+    disk: float  # MiB
+    ports: int
+    name: str
+    task_id: str
+    grace_s: float | None
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a task ended. `output` is what it printed to stdout; `lost_bytes` of it, its beginning, the agent let go."""
+
+    task_id: TaskId
+    state: TaskState
+    exit_code: int | None
+    signal: int | None
+    message: str
+    output: bytes
+    lost_bytes: int
+    status: Status
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well."""
+        return self.state is TaskState.FINISHED
+
+
+class TaskHandle:
+    """A launched task. `status` is the latest that is known of it."""
+
+    def __init__(self, cluster: Cluster, task_id: TaskId) -> None:
+        self.task_id = task_id
+        self.status = Status(task_id, TaskState.STAGING)
+        self._cluster = cluster
+        self._changed = asyncio.Event()
+
+    @property
+    def agent_id(self) -> AgentId | None:
+        """Where it runs."""
+        return self.status.agent_id
+
+    def told(self, status: Status) -> None:
+        """A new status."""
+        self.status = status
+        self._changed.set()
+
+    async def started(self) -> Status:
+        """Wait until it runs, or has ended without."""
+        while not (self.status.state is TaskState.RUNNING or self.status.state.terminal):
+            await self._next_status()
+        return self.status
+
+    async def ended(self) -> Status:
+        """Wait for its end; raises `Unavailable` or `Conflict` if the subscription ended first."""
+        while not self.status.state.terminal:
+            await self._next_status()
+        return self.status
+
+    async def wait(self) -> Result:
+        """Wait for its end, and fetch its output."""
+        status = await self.ended()
+        output, lost_bytes = await self._output(status)
+        return Result(
+            self.task_id, status.state, status.exit_code, status.signal, status.message, output, lost_bytes, status
+        )
+
+    async def kill(self, grace_s: float | None = None) -> Status:
+        """End it, and wait until it has ended."""
+        if not self.status.state.terminal:
+            self._cluster.kill(self.task_id, grace_s)
+        return await self.ended()
+
+    async def logs(self, *, stderr: bool = False, follow: bool = True) -> AsyncIterator[bytes]:
+        """Its output as it comes, from the beginning; with `follow` until it has ended."""
+        await self.started()
+        name = Name(self.task_id, self._cluster.framework_id)
+        async for chunk in self._cluster.operator.read_log(name, stderr=stderr, follow=follow):
+            yield chunk.data
+
+    async def _output(self, status: Status) -> tuple[bytes, int]:
+        """What it printed, and how many bytes are missing. When its agent is away, the tail that came with the end."""
+        if status.agent_id is None or status.state in (TaskState.DROPPED, TaskState.ERROR):
+            return b"", 0
+        output, end = bytearray(), 0
+        try:
+            async with self._cluster.reading:
+                async for chunk in self._cluster.operator.read_log(Name(self.task_id, self._cluster.framework_id)):
+                    output += chunk.data
+                    end = chunk.offset + len(chunk.data)
+        except EdgermError:
+            return status.output_tail.encode(), 0
+        return bytes(output), end - len(output)
+
+    async def _next_status(self) -> None:
+        self._changed.clear()
+        await self._cluster.until(self._changed)
+
+
+class Cluster:
+    """A subscribed framework that launches what it is told to."""
+
+    def __init__(self, master: str, spec: FrameworkSpec, framework_id: FrameworkId | None = None) -> None:
+        self._placer = Placer(self._told)
+        self.driver = Driver(self._placer, master, spec, framework_id=framework_id, patient=False)
+        self.operator = Operator(self.driver.client)
+        self.reading = asyncio.Semaphore(OUTPUTS_AT_ONCE)
+        self._handles: dict[TaskId, TaskHandle] = {}
+        self._ended: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Cluster:
+        await self.driver.__aenter__()
+        try:
+            await self.driver.subscribed()
+        except BaseException:
+            await self.driver.__aexit__(None, None, None)
+            raise
+        self._ended = asyncio.create_task(self.driver.ended())
+        self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """The framework's tasks end with it."""
+        self.driver.session.teardown()
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave without ending anything: tasks run on for the failover timeout."""
+        await self.driver.__aexit__(None, None, None)
+        if self._ended is not None:
+            self._ended.cancel()
+            await asyncio.wait({self._ended})
+
+    @property
+    def framework_id(self) -> FrameworkId:
+        """The master's name for this framework."""
+        assert self.driver.framework_id is not None, "after __aenter__"
+        return self.driver.framework_id
+
+    async def run(self, **options: Unpack[TaskOptions]) -> Result:
+        """Launch a task and wait for its end. Cancelled, it kills the task and waits for that."""
+        handle = await self.launch(**options)
+        try:
+            return await handle.wait()
+        except asyncio.CancelledError:
+            with suppress(EdgermError):  # the subscription is over: then its tasks are, or will be
+                await handle.kill()
+            raise
+
+    async def launch(self, **options: Unpack[TaskOptions]) -> TaskHandle:
+        """Launch a task as soon as there is room for it; uploads what it needs and the master lacks.
+
+        Raises `Invalid` for options that fit no task, `Conflict` for the id of a task that has not ended.
+        """
+        task = await self._task(options)
+        handle = TaskHandle(self, task.task_id)
+        self._placer.launch(self.driver.session, task)
+        self._handles[task.task_id] = handle
+        return handle
+
+    def kill(self, task_id: TaskId, grace_s: float | None = None) -> None:
+        """Ask for a task's end; one that has no place yet ends at once."""
+        if self._placer.withdraw(task_id):
+            self._told(Status(task_id, TaskState.KILLED, None, Source.MASTER, message="killed before it had a place"))
+        else:
+            self.driver.session.kill(task_id, grace_s=grace_s)
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait for `event`; raises what ends the subscription first."""
+        assert self._ended is not None, "after __aenter__"
+        if self._ended.done():
+            await self._ended
+        waiter = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait({waiter, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if not event.is_set():
+            self._ended.result()
+            raise EdgermError("the framework has left; nobody is told of its tasks any more")
+
+    def _told(self, status: Status) -> None:
+        handle = self._handles.get(status.task_id)
+        if handle is not None:
+            if status.state.terminal:
+                del self._handles[status.task_id]
+            handle.told(status)
+
+    async def _task(self, options: TaskOptions) -> Task:
+        task_id = options.get("task_id") or f"{options.get('name') or 'task'}-{secrets.token_hex(4)}"
+        stdin = options.get("input")
+        common: Options = {
+            "name": options.get("name", ""),
+            "env": options.get("env", {}),
+            "cpus": options.get("cpus", CPUS_DEFAULT),
+            "mem": options.get("mem", MEM_DEFAULT_MIB),
+            "disk": options.get("disk", 0.0),
+            "ports": options.get("ports", 0),
+            "input": None if stdin is None else await self._keep(stdin),
+            "grace_s": options.get("grace_s"),
+            "timeout_s": options.get("timeout_s"),
+        }
+        if ("wasm" in options) == ("process" in options):
+            raise Invalid("a task needs one of wasm=MODULE and process=[PROGRAM, …]")
+        if "wasm" in options:
+            return wasm_task(task_id, await self._keep(options["wasm"]), options.get("args", ()), **common)
+        return process_task(task_id, [*options["process"], *options.get("args", ())], **common)
+
+    async def _keep(self, content: Content) -> BlobRef:
+        return await self.driver.keep(content if isinstance(content, bytes) else Path(content))
+
+
+@asynccontextmanager
+async def connect(master: str = MASTER, spec: FrameworkSpec | None = None) -> AsyncIterator[Cluster]:
+    """A framework on this master, for the length of the block; what still runs at its end is ended.
+
+    Raises `Unavailable` if the master cannot be reached now. Later it is waited for: tasks run on meanwhile.
+    """
+    async with Cluster(master, spec or framework("edgerm-sdk")) as cluster:
+        yield cluster

@@ -1,0 +1,130 @@
+"""The operator API as a client has it: what agents, frameworks and tasks there are, outputs, kill, explain.
+
+What does not live here: how answers are shown (`edgerm.cli`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from edgerm.core.errors import NotFound, Unavailable
+from edgerm.core.tasks import TaskState
+from edgerm.transport.http_client import HttpClient
+from edgerm.wire.content import PROTOBUF, encode, from_protobuf
+from edgerm.wire.recordio import Decoder
+from edgerm.wire.v1 import master_pb2, operator_pb2, tasks_pb2
+
+PATH = "/api/v1"
+OWN_PATH = "/api/v1/edgerm"
+ANSWER_BYTES_MAX = 256 << 20
+RECORD_BYTES_MAX = 16 << 20
+HEADERS = {"Content-Type": PROTOBUF, "Accept": PROTOBUF}
+
+
+class Name(NamedTuple):
+    """A task as a person names it: by its id or a unique beginning of it, perhaps with its framework."""
+
+    task_id: str
+    framework_id: str | None = None
+
+
+class Chunk(NamedTuple):
+    """Part of a task's output; a gap between chunks means that the agent had no room for what is missing."""
+
+    offset: int
+    data: bytes
+
+
+class Operator:
+    """Asks a master. Every method raises `Unavailable` if it is away, and `NotFound` and `Conflict` for names."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+
+    async def agents(self) -> master_pb2.Response.GetAgents:
+        """Agents that have joined, and those that are waited for."""
+        return (await self._ask(master_pb2.Call.GET_AGENTS)).get_agents
+
+    async def frameworks(self) -> master_pb2.Response.GetFrameworks:
+        """Present frameworks, and the latest that have ended."""
+        return (await self._ask(master_pb2.Call.GET_FRAMEWORKS)).get_frameworks
+
+    async def tasks(self) -> master_pb2.Response.GetTasks:
+        """Tasks that run, that nobody can reach, and the latest that have ended."""
+        return (await self._ask(master_pb2.Call.GET_TASKS)).get_tasks
+
+    async def task(self, name: Name) -> tasks_pb2.Task:
+        """The task with this id, else one whose id begins so; of several launches the latest."""
+        view = await self.tasks()
+        tasks = [
+            task
+            for task in (*view.completed_tasks, *view.unreachable_tasks, *view.tasks)
+            if name.framework_id in (None, task.framework_id.value)
+        ]
+        exact = [task for task in tasks if task.task_id.value == name.task_id]
+        found = exact or [task for task in tasks if task.task_id.value.startswith(name.task_id)]
+        if not found:
+            raise NotFound(f"no task {name.task_id!r} is known; see: edgerm ps --all")
+        return found[-1]
+
+    async def offers(self) -> operator_pb2.Response.GetOffers:
+        """Offers that no framework has answered yet."""
+        call = operator_pb2.Call(type=operator_pb2.Call.GET_OFFERS, get_offers=operator_pb2.Call.GetOffers())
+        return (await self._ask_own(call)).get_offers
+
+    async def kill(self, name: Name, grace_s: float | None = None) -> TaskState:
+        """Ask for a task's end, whatever its framework thinks; answers its state as it was then."""
+        call = operator_pb2.Call(type=operator_pb2.Call.KILL_TASK)
+        call.kill_task.task_id.value = name.task_id
+        if name.framework_id is not None:
+            call.kill_task.framework_id.value = name.framework_id
+        if grace_s is not None:
+            call.kill_task.grace_period_s = grace_s
+        return TaskState((await self._ask_own(call)).kill_task.state)
+
+    async def explain(self, name: Name | None, framework_id: str | None = None) -> operator_pb2.Response.Explain:
+        """Why a task, or a framework, is where it is."""
+        call = operator_pb2.Call(type=operator_pb2.Call.EXPLAIN)
+        if name is not None:
+            call.explain.task_id.value = name.task_id
+            framework_id = name.framework_id
+        if framework_id is not None:
+            call.explain.framework_id.value = framework_id
+        return (await self._ask_own(call)).explain
+
+    async def read_log(
+        self, name: Name, *, stderr: bool = False, follow: bool = False, offset: int = 0, max_bytes: int | None = None
+    ) -> AsyncIterator[Chunk]:
+        """A task's output, from `offset` (negative: from the end); with `follow` until the task has ended.
+
+        Raises `Unavailable` if the output was cut, for example because its agent went away.
+        """
+        call = operator_pb2.Call(type=operator_pb2.Call.READ_LOG)
+        ask = call.read_log
+        ask.task_id.value = name.task_id
+        if name.framework_id is not None:
+            ask.framework_id.value = name.framework_id
+        ask.stream = operator_pb2.STDERR if stderr else operator_pb2.STDOUT
+        ask.offset, ask.follow = offset, follow
+        if max_bytes is not None:
+            ask.max_bytes = max_bytes
+        decoder = Decoder(RECORD_BYTES_MAX)
+        async with self._client.stream(OWN_PATH, encode(call, PROTOBUF), HEADERS) as stream:
+            async for piece in stream.chunks:
+                for record in decoder.feed(piece):
+                    log = from_protobuf(operator_pb2.Response, record).read_log
+                    if log.data:
+                        yield Chunk(log.offset, log.data)
+                    if log.end:
+                        return
+        if max_bytes is None:
+            raise Unavailable(f"the output of {name.task_id!r} was cut short")
+
+    async def _ask(self, kind: master_pb2.Call.Type.ValueType) -> master_pb2.Response:
+        reply = await self._client.request("POST", PATH, encode(master_pb2.Call(type=kind), PROTOBUF), HEADERS)
+        return from_protobuf(master_pb2.Response, reply.body, max_bytes=ANSWER_BYTES_MAX)
+
+    async def _ask_own(self, call: operator_pb2.Call) -> operator_pb2.Response:
+        reply = await self._client.request("POST", OWN_PATH, encode(call, PROTOBUF), HEADERS)
+        return from_protobuf(operator_pb2.Response, reply.body, max_bytes=ANSWER_BYTES_MAX)

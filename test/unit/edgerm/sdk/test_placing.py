@@ -1,0 +1,120 @@
+"""The scheduler of the short way, in the session machine, without a master."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgerm.core.errors import Conflict
+from edgerm.core.ids import AgentId, FrameworkId, OfferId
+from edgerm.core.instant import Instant
+from edgerm.core.resources import parse
+from edgerm.core.scheduler import Accept, AgentSpec, Call, Decline, Offer, Offers, Revive, Status, Subscribed, Suppress
+from edgerm.sdk.core.session import Session
+from edgerm.sdk.core.values import Heard, Make
+from edgerm.sdk.placing import Placer
+from edgerm.sdk.tasks import Task, process_task
+
+NOW = Instant(1.0, 1.0)
+
+
+class Bench:
+    """A placer that is subscribed."""
+
+    def __init__(self) -> None:
+        self.told: list[Status] = []
+        self.placer = Placer(self.told.append)
+        self.session = Session(self.placer, b"")
+        self.session.start(NOW)
+        self.offered = 0
+
+    def subscribed(self) -> list[Call]:
+        return self._hear(Subscribed(FrameworkId("f"), 15.0))
+
+    def offer(self, *texts: str) -> list[Call]:
+        """An offer of each agent: "NAME cpus:1;mem:64"."""
+        offers = []
+        for text in texts:
+            name, _, resources = text.partition(" ")
+            self.offered += 1
+            offer_id = OfferId(f"o{self.offered}")
+            offers.append(Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), AgentSpec(name)))
+        return self._hear(Offers(tuple(offers)))
+
+    def launch(self, *tasks: Task) -> list[Call]:
+        for task in tasks:
+            self.placer.launch(self.session, task)
+        return [effect.call for effect in self.session.take() if isinstance(effect, Make)]
+
+    def _hear(self, event: Offers | Subscribed) -> list[Call]:
+        effects = self.session.handle(Heard(1, event), NOW)
+        return [effect.call for effect in effects if isinstance(effect, Make)]
+
+
+def task(name: str, cpus: float = 1.0) -> Task:
+    """A task of so many CPUs."""
+    return process_task(name, ["/bin/true"], cpus=cpus, mem=1)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Subscribed, with nothing to do."""
+    bench = Bench()
+    assert bench.subscribed() == [Suppress()]
+    return bench
+
+
+def test_offers_are_asked_for_only_while_something_waits(bench: Bench) -> None:
+    """The first task revives, the offer that serves it is used whole with no filter, and silence is asked for again."""
+    assert bench.launch(task("t1"), task("t2")) == [Revive()]
+    accept, suppress = bench.offer("a cpus:4;mem:64")
+    assert isinstance(accept, Accept)
+    assert ([spec.task_id for spec in accept.tasks], accept.refuse_s) == (["t1", "t2"], 0)
+    assert suppress == Suppress()
+
+
+def test_tasks_are_spread_over_agents(bench: Bench) -> None:
+    """Each agent gets one call with its share."""
+    bench.launch(*(task(f"t{n}") for n in range(6)))
+    calls = [call for call in bench.offer("a cpus:3;mem:64", "b cpus:3;mem:64") if isinstance(call, Accept)]
+    assert [len(call.tasks) for call in calls] == [3, 3]
+    assert all(len({spec.agent_id for spec in call.tasks}) == 1 for call in calls)
+
+
+def test_several_offers_of_an_agent_are_used_together(bench: Bench) -> None:
+    """A task may need more than either of them has."""
+    bench.launch(task("big", 4.0))
+    accept = bench.offer("a cpus:2;mem:64", "a cpus:2;mem:64")[0]
+    assert isinstance(accept, Accept)
+    assert len(accept.offer_ids) == 2
+
+
+def test_what_does_not_fit_keeps_waiting_and_others_go_first(bench: Bench) -> None:
+    """A big task does not hold up small ones, and an offer that serves nothing goes back for a moment."""
+    bench.launch(task("big", 8.0), task("small"))
+    accept, decline = bench.offer("a cpus:2;mem:64", "b mem:64")
+    assert isinstance(accept, Accept) and isinstance(decline, Decline)
+    assert [spec.task_id for spec in accept.tasks] == ["small"]
+    assert decline.refuse_s > 0
+    accept = bench.offer("c cpus:8;mem:64")[0]
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["big"]
+
+
+def test_a_withdrawn_task_is_not_launched(bench: Bench) -> None:
+    """What is taken back in time leaves no trace; what has a place cannot be."""
+    bench.launch(task("t1"), task("t2"))
+    assert bench.placer.withdraw(task("t1").task_id)
+    accept = bench.offer("a cpus:4;mem:64")[0]
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["t2"]
+    assert not bench.placer.withdraw(task("t2").task_id)
+
+
+def test_one_id_is_not_used_twice_at_once(bench: Bench) -> None:
+    """Neither while the first waits, nor while it runs."""
+    bench.launch(task("t1"))
+    with pytest.raises(Conflict):
+        bench.launch(task("t1"))
+    bench.offer("a cpus:4;mem:64")
+    with pytest.raises(Conflict):
+        bench.launch(task("t1"))
