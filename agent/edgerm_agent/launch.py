@@ -6,10 +6,11 @@ What does not live here: making the sandbox, fetching blobs, starting.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgerm.core.blobs import Digest
-from edgerm.core.errors import Invalid
+from edgerm.core.errors import Forbidden, Invalid
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.resources import MILLI, ResourceKey, Resources
 from edgerm.core.scheduler import TaskSpec
@@ -31,46 +32,67 @@ def launch_spec(
     agent_id: AgentId,
     sandbox: Path,
     blob_path: Callable[[Digest], Path],
-    users: Collection[str],
+    users: Users,
 ) -> LaunchSpec:
     """What to start for `info`, the TaskInfo of `task`.
 
-    `users`: whom a task may ask to run as; another wish has no effect. Raises `Invalid` if `info` is no TaskInfo or
-    asks for what can never be started, `NotFound` for a blob that is not here.
+    Raises `Invalid` if `info` is no TaskInfo or asks for what can never be started, `NotFound` for a blob that is not
+    here, `Forbidden` for a user that no task may ask for.
     """
     message = from_protobuf(TaskInfo, info)
     wasm = message.container.wasm if message.container.HasField("wasm") else None
     command = message.command
+    program, argv = _module_command(command, message.name) if wasm else program_of(command)
     return LaunchSpec(
         key=key,
-        argv=_module_argv(command, message.name) if wasm else argv_of(command),
+        program=program,
+        argv=argv,
         env=environment(key, agent_id, task.resources, command),
         sandbox=sandbox,
         stdin=blob_path(Digest(message.input.sha256.hex())) if message.HasField("input") else None,
         limits=limits_of(task.resources),
-        user=command.user if command.user in users else None,
+        user=None if wasm else users.of(command),
         module=blob_path(Digest(wasm.module.sha256.hex())) if wasm else None,
         entry_point=wasm.entry_point if wasm else "_start",
     )
 
 
-def argv_of(command: CommandInfo) -> tuple[str, ...]:
-    """A shell's for `shell` true, else the program `value` with `arguments`, whose first is argv[0] (mesos-v1 3.4)."""
-    if command.shell:
-        if not command.value:
-            raise Invalid("command.value is empty: there is nothing to run")
-        return (SHELL, "-c", command.value)
-    argv = (command.value, *command.arguments[1:]) if command.value else tuple(command.arguments)
-    if not argv or not argv[0]:
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Whom process tasks run as. Modules have no user: they reach nothing that one could own."""
+
+    default: str = ""  # whom tasks run as that ask for nobody; empty: that is not settled
+    allowed: Collection[str] = ()  # whom a task may ask for, beside that
+
+    def of(self, command: CommandInfo) -> str | None:
+        """The user that the task asks for, None: the default one.
+
+        Raises `Forbidden` for any other: a task must not have more rights than its framework expects.
+        """
+        user = command.user
+        if not user or user == self.default:
+            return None
+        if user in self.allowed:
+            return user
+        raise Forbidden(f"the task asks for user {user[:40]!r}, whom executors.process.users of this agent does not name")
+
+
+def program_of(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
+    """What is executed, and its argv: a shell for `shell` true, else `value` with `arguments`, argv[0] and all.
+
+    Source: mesos.proto, CommandInfo. Without arguments argv[0] is `value`.
+    """
+    if not command.value and (command.shell or not command.arguments or not command.arguments[0]):
         raise Invalid("command.value is empty: there is nothing to run")
-    return argv
+    if command.shell:
+        return SHELL, (SHELL, "-c", command.value)
+    argv = tuple(command.arguments) or (command.value,)
+    return command.value or argv[0], argv
 
 
-def _module_argv(command: CommandInfo, name: str) -> tuple[str, ...]:
+def _module_command(command: CommandInfo, name: str) -> tuple[str, tuple[str, ...]]:
     """A module is its own program, so `shell` has no meaning; argv[0] is the first argument, else value, else name."""
-    if command.arguments:
-        return tuple(command.arguments)
-    return (command.value or name,)
+    return name, tuple(command.arguments) or (command.value or name,)
 
 
 def environment(

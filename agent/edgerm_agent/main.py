@@ -32,7 +32,9 @@ from edgerm_agent.blobs import Blobs
 from edgerm_agent.config import Config
 from edgerm_agent.core.agent import Agent, Identity
 from edgerm_agent.core.events import InstanceChanged, Recovered
+from edgerm_agent.executors.users import own_name
 from edgerm_agent.journal import Journal, Life
+from edgerm_agent.launch import Users
 from edgerm_agent.link import Link
 from edgerm_agent.output import Outputs
 from edgerm_agent.roster import Findings, Roster
@@ -178,7 +180,8 @@ async def _compose(
     stack.push_async_callback(sandboxes.close)
     link = Link(settings.masters, blobs)
     stack.push_async_callback(link.close)
-    users = settings.executors.process.users
+    process = settings.executors.process
+    users = Users(process.user or own_name(), process.users)
     tasks = Tasks(agent_id, roster.executors, blobs, sandboxes, link, users, roster.instance)
     stack.push_async_callback(tasks.close)
     outputs = Outputs(roster.executors, sandboxes, lambda key: _handle(core, tasks, key))

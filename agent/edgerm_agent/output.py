@@ -54,6 +54,8 @@ class Outputs:
                 self._begin(frame.stream, frame.body)
             elif isinstance(frame.body, Credit) and reader is not None:
                 reader.grant(frame.body.credit_bytes)
+                if not frame.body.credit_bytes:  # the master asks whether we are there
+                    self._say(frame.stream, Data(reader.offset, b""))
             elif isinstance(frame.body, Close) and reader is not None:
                 reader.task.cancel()
 
@@ -110,7 +112,7 @@ class Outputs:
                 self._say(number, Data(chunk.offset, chunk.data, end))
             if end:
                 return
-            offset = chunk.offset + len(chunk.data)
+            reader.offset = offset = chunk.offset + len(chunk.data)
             await reader.had_turn()
 
     async def _read(self, key: TaskKey, stream: Stream, offset: int, limit: int, wait_s: float) -> Chunk:
@@ -132,6 +134,7 @@ class _Reader:
     def __init__(self, credit_bytes: int) -> None:
         self.task: asyncio.Task[None]
         self.credit_bytes = min(credit_bytes, CREDIT_BYTES_MAX)
+        self.offset = 0  # up to which the output was sent
         self.turn = asyncio.Event()
         self.turn.set()
         self._credit = asyncio.Event()

@@ -7,7 +7,7 @@ a reason that may pass is tried again for as long as it takes, because only the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from edgerm.plugin.executor import Executor, Exit, ExitReason, Handle, LaunchFai
 from edgerm_agent.blobs import Blobs, Source
 from edgerm_agent.core.effects import Discard, Fetch, Release, Start, Stop, Watch
 from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Started, StartFailed
-from edgerm_agent.launch import launch_spec
+from edgerm_agent.launch import Users, launch_spec
 from edgerm_agent.sandboxes import Sandboxes
 
 RETRY_FIRST_S = 0.1
@@ -42,7 +42,7 @@ class Tasks:
         blobs: Blobs,
         sandboxes: Sandboxes,
         source: Source,
-        users: Collection[str],
+        users: Users,
         instance: Callable[[str], Awaitable[str]],
     ) -> None:
         self._agent_id = agent_id

@@ -62,7 +62,8 @@ class Box:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 return
-            _welcome(starting.result(), self._count, self._directory)
+            runs_processes = os.geteuid() != 0 or self._process_user is not None
+            _welcome(starting.result(), self._count, self._directory, runs_processes)
             ends = {asyncio.create_task(child.wait(), name=name) for name, child in self._children.items()}
             done, _ = await asyncio.wait({stopping, *ends}, return_when=asyncio.FIRST_COMPLETED)
             for end in (done & ends) if not self._stop.is_set() else ():
@@ -160,8 +161,13 @@ def _share(directory: Path, number: int, count: int) -> str:
     return f"cpus:{cpus:g};mem:{max(mem, 32)};disk:{disk};ports:[{begin}-{begin + width - 1}]"
 
 
-def _welcome(url: str, count: int, directory: Path) -> None:
+def _welcome(url: str, count: int, directory: Path, runs_processes: bool) -> None:
     sys.stdout.write(f"ready http={url} agents={count}\n")
-    sys.stdout.write(f"\n  export EDGERM_MASTER={url}\n  edgerm agents\n  edgerm run --process -- echo hello\n")
+    sys.stdout.write(f"\n  export EDGERM_MASTER={url}\n  edgerm agents\n")
+    if runs_processes:
+        sys.stdout.write("  edgerm run --process -- echo hello\n")
+    else:
+        sys.stdout.write("\nOnly WASM modules run, because this is root: edgerm run --wasm MODULE.wasm\n")
+        sys.stdout.write("For processes too, as root: edgerm up --process-user root\n")
     sys.stdout.write(f"\nLogs are in {directory}. Ctrl-C ends everything.\n")
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """The agent link, both halves, as `docs/link.md` states it: sessions, orders, updates, back-off.
 
 What lives here: what is said and when. What does not: how it is carried (faces), what an order means (the cores).
-Sizes are estimates of the encoded form, good enough to keep a message within a transport's budget.
+Sizes are bounds of the encoded form, never too small, so that a message stays within a transport's budget.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from typing import TypeAlias
 
 from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.resources import Amount, ResourceKey, Resources
 from edgerm.core.scheduler import AgentSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
+from edgerm.core.texts import utf8_bytes
 
 BEAT_INTERVAL_S = 15.0
 MISSED_BEATS_MAX = 5
 BUDGET_BYTES = 256 * 1024
 FRAMES_MAX = 256
+NAME_BYTES_MAX = 255  # of a task whose TaskInfo travels as a blob; the whole name is in there
 RETRY_FIRST_S = 1.0
 
 
@@ -187,32 +190,84 @@ class BeatAnswer:
 # --- sizes ------------------------------------------------------------------------------------------------------
 
 
+# A field takes its bytes, a tag of at most 2 and a length of at most 4; a number at most 10 and its tag.
+_FIELD_BYTES = 6
+_NUMBER_BYTES = 12
+_BLOB_BYTES = 64
+
+
+def _text_bytes(*texts: str) -> int:
+    return sum(_FIELD_BYTES + utf8_bytes(text) for text in texts)
+
+
 def _key_bytes(key: TaskKey) -> int:
-    return 8 + sum(map(len, key))
+    return _FIELD_BYTES + _text_bytes(*key)
+
+
+def _resources_bytes(resources: Resources) -> int:
+    return sum(_resource_key_bytes(key) + _amount_bytes(resources[key]) for key in resources)
+
+
+def _resource_key_bytes(key: ResourceKey) -> int:
+    reservations = sum(
+        32 + _text_bytes(part.role, part.principal) + len(part.labels) + _FIELD_BYTES for part in key.reservations
+    )
+    return 32 + _text_bytes(key.name) + len(key.disk) + reservations
+
+
+def _amount_bytes(amount: Amount) -> int:
+    if isinstance(amount, int):
+        return 16
+    if isinstance(amount, tuple):
+        return 16 + 32 * len(amount)
+    return 16 + _text_bytes(*amount)
+
+
+def _excerpt_bytes(task: TaskSpec) -> int:
+    name_bytes = min(utf8_bytes(task.name), NAME_BYTES_MAX)
+    ids = _text_bytes(task.task_id, task.agent_id)
+    return 96 + name_bytes + ids + _resources_bytes(task.resources)
 
 
 def _task_bytes(task: TaskSpec) -> int:
-    return len(task.info) + (512 + 40 * len(task.blobs) if task.info_blob else 0)  # an excerpt goes beside the blob
+    """What travels of a task: its TaskInfo, or an excerpt and the names of its blobs."""
+    if task.info and task.info_blob is None:
+        return _FIELD_BYTES + len(task.info)
+    blobs = _text_bytes(task.executor) + _BLOB_BYTES * len(task.needs)
+    return _FIELD_BYTES + _excerpt_bytes(task) + blobs
 
 
 def _order_bytes(order: Order) -> int:
     body = order.body
-    extra = _task_bytes(body.task) + len(body.role) if isinstance(body, Launch) else 6
-    return 12 + _key_bytes(body.key) + extra
+    extra = _FIELD_BYTES + _task_bytes(body.task) + _text_bytes(body.role) if isinstance(body, Launch) else 6
+    return 2 * _FIELD_BYTES + _NUMBER_BYTES + _key_bytes(body.key) + extra
 
 
 def _update_bytes(update: Update) -> int:
     status = update.status
-    texts = len(status.message) + len(status.output_tail) + len(status.trap) + len(status.extra)
-    return 130 + 2 * _key_bytes(update.key) + 2 * texts
+    texts = _text_bytes(status.message, status.output_tail, status.trap, status.detail, status.agent_id or "")
+    return 192 + 2 * _key_bytes(update.key) + _text_bytes(status.launch_id or "") + texts + len(status.extra)
 
 
 def _report_bytes(report: TaskReport) -> int:
-    return 30 + _key_bytes(report.key) + len(report.role) + _task_bytes(report.task)
+    return 48 + _key_bytes(report.key) + _text_bytes(report.role) + _task_bytes(report.task)
+
+
+def _agent_bytes(agent: AgentSpec) -> int:
+    """What goes with each part of a join beside the tasks."""
+    return 160 + _text_bytes(agent.hostname, agent.name) + len(agent.info) + _resources_bytes(agent.resources)
 
 
 def _frame_bytes(frame: Frame) -> int:
-    return 24 + (len(frame.body.data) if isinstance(frame.body, Data) else 64)
+    match frame.body:
+        case Data(data=data):
+            return 40 + len(data)
+        case OpenLog(key=key):
+            return 64 + _key_bytes(key)
+        case Close(reason=reason):
+            return 24 + utf8_bytes(reason)
+        case Credit():
+            return 32
 
 
 def _fitting(sizes: Iterable[int], budget_bytes: int) -> tuple[int, int]:
@@ -241,7 +296,9 @@ class MasterHalf:
     _frames: deque[Frame] = field(default_factory=deque)
 
     def order(self, body: OrderBody) -> None:
-        """Queue an order; it goes with every answer until the agent has seen it."""
+        """Queue an order; it goes with every answer until the agent has seen it. The same kill waits once only."""
+        if isinstance(body, Kill) and any(order.body == body for order in self._orders):
+            return
         self._last += 1
         self._orders.append(Order(self._last, body))
 
@@ -433,8 +490,9 @@ class AgentHalf:
     def _make_parts(self, reports: Sequence[TaskReport]) -> list[Join]:
         parts: list[tuple[TaskReport, ...]] = []
         rest = tuple(reports)
+        left_bytes = max(self.budget_bytes - _agent_bytes(self.agent) - utf8_bytes(self.boot_id), 0)
         while rest or not parts:
-            count, _ = _fitting(map(_report_bytes, rest), self.budget_bytes)
+            count, _ = _fitting(map(_report_bytes, rest), left_bytes)
             parts.append(rest[:count])
             rest = rest[count:]
         last = len(parts) - 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from edgerm.core.errors import Invalid
@@ -213,16 +213,20 @@ class Resources(Mapping[ResourceKey, Amount]):
         """Thousandths of a scalar over all its keys (reserved, revocable and plain ones)."""
         return sum(amount for key, amount in self._amounts.items() if key.name == name and isinstance(amount, int))
 
+    def only(self, keep: Callable[[ResourceKey], bool]) -> Resources:
+        """The resources whose keys `keep` wants."""
+        kept = {key: amount for key, amount in self._amounts.items() if keep(key)}
+        return self if len(kept) == len(self._amounts) else Resources._wrap(kept)
+
     def for_role(self, role: str) -> Resources:
         """What may be offered to `role`: the unreserved, and what is reserved for it or for a role above it."""
-        kept = {
-            key: amount
-            for key, amount in self._amounts.items()
-            if not key.reservations
-            or role == key.reservations[-1].role
-            or role.startswith(key.reservations[-1].role + "/")
-        }
-        return self if len(kept) == len(self._amounts) else Resources._wrap(kept)
+        return self.only(
+            lambda key: (
+                not key.reservations
+                or role == key.reservations[-1].role
+                or role.startswith(key.reservations[-1].role + "/")
+            )
+        )
 
 
 NOTHING = Resources()

@@ -186,6 +186,8 @@ class Reconcile:
 class Teardown:
     """End the framework and all its tasks; its id can never subscribe again."""
 
+    why: str = ""  # what an operator gives for a reason; the framework is told. Empty: its own will
+
 
 Call: TypeAlias = Accept | Decline | Revive | Suppress | Kill | Acknowledge | Reconcile | Teardown
 

@@ -31,7 +31,8 @@ class LaunchSpec:
     """All that an executor needs to start one task; made by the agent from a TaskInfo."""
 
     key: TaskKey
-    argv: tuple[str, ...]  # whole, argv[0] included; a WASM module sees it as its arguments
+    program: str  # what is executed: a path, or a name to be found in the PATH of `env`; of a WASM task its name
+    argv: tuple[str, ...]  # whole, as the task sees it: argv[0] may be another name than the program's
     env: tuple[tuple[str, str], ...]  # the whole environment, nothing is inherited
     sandbox: Path  # exists, belongs to the task's user; the working directory
     stdin: Path | None = None  # a file; None: empty

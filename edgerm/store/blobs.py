@@ -75,8 +75,14 @@ class BlobStore:
     def touch(self, digest: Digest, now_s: float) -> None:
         """Note a use, which keeps the blob from eviction for a while; NotFound if it is not here."""
         held = self._find(digest)
-        with explained(self._file(digest), _REMEDY):
-            os.utime(self._file(digest), (now_s, now_s))
+        try:
+            with explained(self._file(digest), _REMEDY):
+                os.utime(self._file(digest), (now_s, now_s))
+        except Unavailable:
+            if self._file(digest).exists():
+                raise
+            self._drop(digest)  # somebody removed the file: whoever has the blob may write it anew
+            raise NotFound(f"blob {digest} is not here any more") from None
         self._held[digest] = Held(digest, held.size_bytes, now_s)
 
     def partial_size(self, digest: Digest) -> int:

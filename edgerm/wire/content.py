@@ -55,11 +55,10 @@ def negotiate(accept: Iterable[str]) -> str:
     ranges = [item for line in lines for item in line.split(",") if item.strip()]
     if not ranges:
         return JSON
-    allowed = {_bare(item) for item in ranges if not _refuses(item)}
-    if allowed & {JSON, "application/*", "*/*"}:
-        return JSON
-    if PROTOBUF in allowed:
-        return PROTOBUF
+    allowed = {_bare(item): not _refuses(item) for item in ranges}
+    for media_type in (JSON, PROTOBUF):
+        if next((allowed[name] for name in (media_type, "application/*", "*/*") if name in allowed), False):
+            return media_type
     raise NotAcceptable(f"Accept {', '.join(lines)[:80]!r} allows neither {JSON} nor {PROTOBUF}")
 
 

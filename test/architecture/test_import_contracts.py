@@ -69,7 +69,7 @@ BREACHES: dict[str, list[tuple[str, str]]] = {
     "keeper-stdlib": [
         ("edgerm_agent.keeper.planted_library", "import edgerm.core"),
         ("edgerm_agent.keeper.planted_agent", "import edgerm_agent.api"),
-        ("edgerm_agent.keeper.planted_foreign", "import psutil"),
+        ("edgerm_agent.keeper.planted_foreign", "import click"),
     ],
     "foreign-libraries": [
         ("edgerm.sdk.planted_http", "import aiohttp"),

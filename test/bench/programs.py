@@ -16,6 +16,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgerm_agent.cgroups import open_cgroups
+from edgerm_agent.roster import SCOPE_CHARACTERS
+
 HERE = Path(__file__).parent
 STOP_S = 10.0
 RESOURCES = "cpus:8;mem:4096;disk:4096;ports:[31000-31099]"
@@ -144,15 +147,16 @@ async def agent(folder: Path, url: str) -> AsyncIterator[AgentProgram]:
     argv = (sys.executable, "-c", AGENT, *flags, user, f"--lifeline={reader}")
     async with program(*argv, log=folder / "agent.log", inherit=(reader,)) as started:
         os.close(reader)
-        running = AgentProgram(started.pid, data_dir)
+        running, agent_id = AgentProgram(started.pid, data_dir), ""
         try:
-            await started.line()
+            agent_id = (await started.line()).partition("agent_id=")[2]
             yield running
         finally:
             holders = [pid for name in HOLDERS if (pid := running.holder_pid(name)) is not None]
             os.close(writer)
             await started.process.wait()
             await asyncio.gather(*map(_gone, holders))
+            open_cgroups(agent_id[:SCOPE_CHARACTERS] or "none").discard()
 
 
 async def _gone(pid: int) -> None:

@@ -49,9 +49,14 @@ async def end(path: Path, kind: str) -> None:
     cgroups.discard()
 
 
+def command(spec: LaunchSpec, *argv: str, **fields: object) -> LaunchSpec:
+    """`spec` as a program that is called by its own name."""
+    return replace(spec, program=argv[0] if argv else "", argv=argv, **fields)  # type: ignore[arg-type]
+
+
 def shell(spec: LaunchSpec, script: str, *args: str) -> LaunchSpec:
     """`spec` as a shell script."""
-    return replace(spec, argv=("sh", "-c", script, "sh", *args), env=ENV)
+    return command(spec, "sh", "-c", script, "sh", *args, env=ENV)
 
 
 class ProcessSuite(ExecutorSuite):
@@ -120,7 +125,7 @@ def spec(tmp_path: Path) -> LaunchSpec:
     sandbox = tmp_path / "sandbox"
     sandbox.mkdir()
     key = TaskKey(FrameworkId("framework"), TaskId("task"), LaunchId("launch"))
-    return LaunchSpec(key, ("true",), ENV, sandbox)
+    return LaunchSpec(key, "true", ("true",), ENV, sandbox)
 
 
 async def run(executor: ProcessExecutor, spec: LaunchSpec) -> Exit:
@@ -149,7 +154,7 @@ async def test_a_task_gets_only_what_it_was_given(executor: ProcessExecutor, spe
         " repr(os.read(0, 10)))"
     )
     env = (*ENV, ("LC_CTYPE", "C.UTF-8"), ("NAME", "ä=\udcff b"))
-    await run(executor, replace(spec, argv=(sys.executable, "-I", "-S", "-c", source), env=env))
+    await run(executor, command(spec, sys.executable, "-I", "-S", "-c", source, env=env))
     handle = (await executor.inspect()).held[0]
     told = await first_line(executor, handle)
     assert told == (f"{dict(env)} {spec.sandbox} 0o22 [0, 1, 2] 4 set() True b''\n")
@@ -157,7 +162,7 @@ async def test_a_task_gets_only_what_it_was_given(executor: ProcessExecutor, spe
 
 async def test_signals_are_as_in_a_login_shell(executor: ProcessExecutor, spec: LaunchSpec) -> None:
     """No signal is blocked or ignored at a task's start, though the keeper ignores some."""
-    exit_ = await run(executor, replace(spec, argv=("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")))
+    exit_ = await run(executor, command(spec, "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"))
     blocked, ignored = (int(mask, 16) for mask in exit_.tail.split()[1::2])
     internal = 0b11 << 31  # 32 and 33: glibc ignores its own two in what posix_spawn starts, and lets nobody undo it
     assert (blocked, ignored & ~internal) == (0, 0)
@@ -180,12 +185,12 @@ async def test_stdin_is_a_file(executor: ProcessExecutor, spec: LaunchSpec, tmp_
     """A task reads its input file; an input that is missing or no regular file refuses the launch."""
     (tmp_path / "input").write_text("hello\n")
     os.mkfifo(tmp_path / "fifo")
-    exit_ = await run(executor, replace(spec, argv=("cat",), stdin=tmp_path / "input"))
+    exit_ = await run(executor, command(spec, "cat", stdin=tmp_path / "input"))
     assert (exit_.code, exit_.tail) == (0, "hello\n")
     for name in ("fifo", "none"):
         key = spec.key._replace(launch_id=LaunchId(name))
         with pytest.raises(LaunchFailed, match="cannot open the input"):
-            await executor.start(replace(spec, key=key, argv=("cat",), stdin=tmp_path / name))
+            await executor.start(command(spec, "cat", key=key, stdin=tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -205,9 +210,18 @@ async def test_a_program_that_cannot_run(
 ) -> None:
     """Each reason why a program cannot start is told in one line, and leaves neither task nor cgroup."""
     with pytest.raises(LaunchFailed, match=text):
-        await executor.start(replace(spec, argv=argv))
+        await executor.start(command(spec, *argv))
     assert (await executor.inspect()).held == ()
     assert (await run(executor, spec)).code == 0
+
+
+@pytest.mark.parametrize("program", ["cat", "/bin/cat"])
+async def test_a_task_sees_the_name_it_is_given(executor: ProcessExecutor, spec: LaunchSpec, program: str) -> None:
+    """The program is found by its own name, and sees whatever argv[0] it is given: a login shell's `-sh`, or none."""
+    for name in ("-another", ""):
+        key = spec.key._replace(launch_id=LaunchId(f"l{name}"))
+        exit_ = await run(executor, replace(spec, key=key, program=program, argv=(name, "/proc/self/cmdline")))
+        assert (exit_.code, exit_.tail) == (0, f"{name}\0/proc/self/cmdline\0")
 
 
 async def test_a_signal_is_told(executor: ProcessExecutor, spec: LaunchSpec) -> None:
@@ -219,7 +233,7 @@ async def test_a_signal_is_told(executor: ProcessExecutor, spec: LaunchSpec) -> 
 async def test_the_tail_is_the_end_of_stderr_and_valid(executor: ProcessExecutor, spec: LaunchSpec) -> None:
     """The tail is at most 4 KiB of valid UTF-8 from the end of stderr, whatever bytes are there."""
     source = "import os; os.write(1, b'no'); os.write(2, b'\\xff' * 9000 + '\\u20ac'.encode() * 2000)"
-    exit_ = await run(executor, replace(spec, argv=(sys.executable, "-c", source)))
+    exit_ = await run(executor, command(spec, sys.executable, "-c", source))
     assert exit_.tail == "€" * (4096 // 3)
 
 
@@ -281,7 +295,7 @@ time.sleep(1000)
 
 async def test_a_task_that_keeps_forking_dies(executor: ProcessExecutor, spec: LaunchSpec) -> None:
     """A process that forks and exits all the time, and so has a new id whenever looked for, dies with its task."""
-    handle = await executor.start(replace(spec, argv=(sys.executable, "-I", "-S", "-c", RABBIT)))
+    handle = await executor.start(command(spec, sys.executable, "-I", "-S", "-c", RABBIT))
     await first_line(executor, handle)
     async with asyncio.timeout(DEADLINE_S):
         await executor.stop(handle, 0)
@@ -293,7 +307,7 @@ async def test_the_memory_limit(executor: ProcessExecutor, spec: LaunchSpec, kin
     """A task that takes more memory than its limit ends: with reason MEMORY by cgroup, else told in the message."""
     source = "data = bytearray(200 << 20); print(len(data))"
     limits = Limits(memory_bytes=64 << 20)
-    exit_ = await run(executor, replace(spec, argv=(sys.executable, "-I", "-S", "-c", source), limits=limits))
+    exit_ = await run(executor, command(spec, sys.executable, "-I", "-S", "-c", source, limits=limits))
     if executor._cgroups.enforced()["mem"] == "rlimit":
         assert (exit_.reason, exit_.code) == (ExitReason.ENDED, 1)
         assert exit_.message == "exited with code 1; its address space was limited to 64 MiB"

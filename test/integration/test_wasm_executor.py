@@ -118,7 +118,7 @@ def task(tmp_path: Path) -> NewTask:
         sandbox = tmp_path / f"sandbox-{count}"
         sandbox.mkdir()
         key = TaskKey(FrameworkId("f"), TaskId(f"{name}-{count}"), LaunchId("1"))
-        return module(LaunchSpec(key, (), (), sandbox), name, *args, **fields)
+        return module(LaunchSpec(key, name, (), (), sandbox), name, *args, **fields)
 
     return make
 

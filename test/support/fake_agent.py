@@ -57,6 +57,8 @@ class FakeAgent:
     on_launch: OnLaunch = runs
     agent_id: AgentId = field(default_factory=lambda: AgentId(uuid4().hex))
     output: bytes = b""  # of every task, for those who read logs
+    info: bytes = b""  # AgentInfo with attributes
+    extra: bytes = b""  # TaskStatus with what every status says besides: data, labels …
     incarnation: int = 1
     launches: list[Launch] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
@@ -65,7 +67,7 @@ class FakeAgent:
     joined: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> FakeAgent:
-        spec = AgentSpec("127.0.0.1", f"fake-{self.agent_id[:4]}", 5051, parse(self.resources))
+        spec = AgentSpec("127.0.0.1", f"fake-{self.agent_id[:4]}", 5051, parse(self.resources), self.info)
         self.half = AgentHalf(self.agent_id, spec, self.incarnation, seed=self.agent_id.encode())
         self._http = aiohttp.ClientSession()
         self._changed = asyncio.Event()
@@ -91,7 +93,15 @@ class FakeAgent:
         launch, _, seq = self.tasks[key]
         self.tasks[key] = (launch, state, seq + 1)
         status = Status(
-            key.task_id, state, self.agent_id, Source.EXECUTOR, None, message, uuid4().bytes, launch_id=key.launch_id
+            key.task_id,
+            state,
+            self.agent_id,
+            Source.EXECUTOR,
+            None,
+            message,
+            uuid4().bytes,
+            launch_id=key.launch_id,
+            extra=self.extra,
         )
         self.half.report(Update(key, seq + 1, status))
         self._news.set()
@@ -196,6 +206,8 @@ class FakeAgent:
             with suppress(aiohttp.ClientError):
                 url = f"{self.url}/link/v1/doorbell?session={self.half.session}"
                 async with self._http.get(url, timeout=aiohttp.ClientTimeout(None)) as answer:
+                    self.half.ring()  # what rang before is not heard again
+                    self._news.set()
                     async for line in answer.content:
                         if line == b"ring\n":
                             self.half.ring()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,10 @@ from edgerm_master.main import Served, serving
 Json = dict[str, Any]
 SCHEDULER = "/api/v1/scheduler"
 INFO: Json = {"user": "tester", "name": "contract"}
+SUBSCRIBE: Json = {"type": "SUBSCRIBE", "subscribe": {"framework_info": INFO}}
+JSON_TYPE = {"Content-Type": "application/json"}
+PROTOBUF_TYPE = {"Content-Type": "application/x-protobuf"}
+NOWHERE: Json = {"value": "nowhere"}  # an agent that no master knows
 
 
 @asynccontextmanager
@@ -29,6 +34,30 @@ async def running_master(tmp_path: Path, **settings: Any) -> AsyncIterator[Serve
         yield served
 
 
+async def post(
+    http: aiohttp.ClientSession, master: Served, body: object, headers: object = None, path: str = SCHEDULER
+) -> tuple[int, str]:
+    """Status and text of the answer to a body: bytes as they are, else as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    given: Any = JSON_TYPE if headers is None else headers
+    async with http.post(master.url + path, data=data, headers=given) as answer:
+        return answer.status, await answer.text()
+
+
+async def raw(master: Served, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send these bytes over a connection of its own."""
+    port = int(master.url.rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    return reader, writer
+
+
+def raw_post(body: bytes, *headers: bytes) -> bytes:
+    """An HTTP request for the scheduler API."""
+    lines = [b"POST /api/v1/scheduler HTTP/1.1", b"Host: master", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
 @dataclass
 class Framework:
     """A framework in bare JSON. `async with Framework(url):` is subscribed."""
@@ -37,6 +66,7 @@ class Framework:
     info: Json = field(default_factory=dict)
     framework_id: str = ""
     headers: Json = field(default_factory=dict)
+    suppressed: list[str] = field(default_factory=list)  # roles
     unread: list[Json] = field(default_factory=list)  # events that `until` went past
 
     async def __aenter__(self) -> Framework:
@@ -52,6 +82,8 @@ class Framework:
         """Open the stream and read SUBSCRIBED and the first HEARTBEAT."""
         info = {**INFO, **self.info}
         body: Json = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}
+        if self.suppressed:
+            body["subscribe"]["suppressed_roles"] = self.suppressed
         if self.framework_id:
             body["framework_id"] = info["id"] = {"value": self.framework_id}
         self.answer = await self._http.post(
@@ -98,6 +130,12 @@ class Framework:
         """The status in the next update."""
         status: Json = (await self.until("UPDATE"))["update"]["status"]
         return status
+
+    async def hears_nothing(self) -> None:
+        """The next event is the answer to a question asked now: whatever was to be told would have come before it."""
+        await self.call("RECONCILE", tasks=[{"task_id": {"value": "marker"}, "agent_id": NOWHERE}])
+        event = await self.event("UPDATE")
+        assert event["update"]["status"]["task_id"]["value"] == "marker", event
 
     async def call(self, kind: str, **body: Any) -> int:
         """Make a call with `body` under the call's own name; its status."""

@@ -13,6 +13,7 @@ from edgerm.core.errors import Unavailable
 HOST: Final = "127.0.0.1"
 MESOS_VERSION: Final = "1.11.0"
 EDGERM_VERSION: Final = version("edgerm")
+KEEP_ALIVE_S: Final = 10 * 365 * 86_400.0  # idle connections stay open, as at the master
 
 
 class LookFace:
@@ -22,7 +23,7 @@ class LookFace:
         app = web.Application()
         app.router.add_get("/health", self.health)
         app.router.add_get("/version", self.version)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0)
 
     async def listen(self, port: int) -> int:
         """Serve on this port of loopback, 0 for a free one; answers the port. Raises `Unavailable`."""

@@ -26,7 +26,7 @@ from edgerm.core.link import (
     TaskReport,
     Update,
 )
-from edgerm.core.resources import to_text
+from edgerm.core.resources import Resources, to_text
 from edgerm.core.scheduler import AgentSpec, Status
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
 from edgerm.core.timers import Timers
@@ -101,6 +101,7 @@ class Agent:
         self._half = AgentHalf(identity.agent_id, identity.spec, identity.incarnation, identity.boot_id, identity.seed)
         self._instances: dict[str, str] = {}
         self._tasks: dict[TaskKey, Task] = {}
+        self._left: Resources | None = None  # by tasks that have not ended; None: to be worked out anew
         self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
         self._now = BEGINNING
         self._out: list[Effect] = []
@@ -233,6 +234,7 @@ class Agent:
             self._end(task, *fault)
             self._out.append(Put("task", str(order.key), record))
             return
+        self._left = self._left.less(order.task.resources) if self._left is not None else None
         self._out += (Put("run", str(order.key), task.run), Put("task", str(order.key), record))
         if missing:
             self._out.append(Fetch(order.key, order.task.needs))
@@ -248,14 +250,18 @@ class Agent:
             have = ", ".join(sorted(self._instances)) or "none"
             message = f"this agent has no {executor!r} executor (it has: {have}); see: edgerm doctor on the agent"
             return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message
-        left = self._spec.resources
-        for task in self._tasks.values():
-            if task.live:
-                left = left.less(task.record.task.resources)
+        left = self._left = self._left if self._left is not None else self._spare()
         if left.covers(order.task.resources):
             return None
         message = f"it asks for {to_text(order.task.resources)}, and {to_text(left) or 'nothing'} is left here"
         return TaskState.DROPPED, Reason.RESOURCES_UNKNOWN, message
+
+    def _spare(self) -> Resources:
+        left = self._spec.resources
+        for task in self._tasks.values():
+            if task.live:
+                left = left.less(task.record.task.resources)
+        return left
 
     def _fetched(self, key: TaskKey) -> None:
         task = self._tasks.get(key)
@@ -333,6 +339,7 @@ class Agent:
         self, task: Task, state: TaskState, reason: Reason | None, message: str, exited: Exit | None = None
     ) -> None:
         handle = task.run.handle
+        self._left = None
         self._timers.cancel(task.key)
         self._change_and_report(task, state, reason, message, exited, phase=Phase.ENDED, handle=None)
         if handle is not None:

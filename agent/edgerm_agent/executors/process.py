@@ -44,6 +44,7 @@ class ProcessExecutor(KeptExecutor):
             await asyncio.to_thread(_give, spec.sandbox, user)
         group = await asyncio.to_thread(self._make_group, spec)
         return {
+            "program": spec.program,
             "argv": spec.argv,
             "env": spec.env,
             "sandbox": str(spec.sandbox),

@@ -26,6 +26,14 @@ def find_user(name: str) -> User:
     return User(found.pw_name, found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid)))
 
 
+def own_name() -> str:
+    """The name of the user that we run as; empty if the box has none for it."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def give(folder: str, user: User) -> None:
     """Make `user` the owner of a folder and all that is in it; follows no link. Blocks."""
     os.chown(folder, user.uid, user.gid, follow_symlinks=False)

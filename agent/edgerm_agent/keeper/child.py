@@ -28,6 +28,8 @@ class Plan:
     def __init__(self, body: Body) -> None:
         self.tag = protocol.integer_of(body, "tag", 1, (1 << 62) - 1)
         self.argv = [to_bytes(part) for part in protocol.texts_of(body, "argv")]
+        program = protocol.optional_text_of(body, "program")
+        self.program = to_bytes(program) if program is not None else next(iter(self.argv), b"")
         self.env = dict(_pair(part) for part in _list(body, "env"))
         self.sandbox = protocol.text_of(body, "sandbox")
         self.stdin = protocol.optional_text_of(body, "stdin")
@@ -36,9 +38,9 @@ class Plan:
         self.groups = [group for group in _list(body, "groups") if isinstance(group, int) and 0 <= group <= ID_MAX]
         self.procs = protocol.texts_of(body, "procs")
         self.as_bytes = protocol.optional_integer_of(body, "as_bytes", 1, (1 << 62) - 1)
-        if not self.argv:
+        if not self.argv or not self.program:
             raise Refused(protocol.LAUNCH_FAILED, "the command is empty")
-        if any(b"\0" in text for text in (*self.argv, *self.env, *self.env.values())):
+        if any(b"\0" in text for text in (self.program, *self.argv, *self.env, *self.env.values())):
             raise Refused(protocol.LAUNCH_FAILED, "the command or its environment holds a NUL character")
         if any(not name or b"=" in name for name in self.env):
             raise Refused(protocol.LAUNCH_FAILED, "the environment holds a name that is empty or contains '='")
@@ -134,8 +136,8 @@ def _reset_signals() -> None:
 
 
 def _exec(plan: Plan) -> NoReturn:
-    """execvpe(3), with the search path of the task's own environment."""
-    name = plan.argv[0]
+    """execvpe(3), with the search path of the task's own environment; argv[0] is as it was given."""
+    name = plan.program
     search = plan.env.get(b"PATH", DEFAULT_PATH.encode())
     candidates = [name] if b"/" in name else [os.path.join(folder, name) for folder in search.split(b":")]  # noqa: PTH118
     failure: OSError | None = None

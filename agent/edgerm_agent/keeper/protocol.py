@@ -25,8 +25,9 @@ older keeper. A key is `[framework id, task id, launch id]`.
 | release  | key -> {}. Forgets an ended task; `busy` while it runs. Unknown: {}.                             |
 | shutdown | force, grace_s -> {}. Ends the server: with force all tasks first, else `busy` while any is held.  |
 
-The keeper's `start`: argv, env [[name, value]...], sandbox, stdin or null, uid, gid, groups (null: as the keeper),
-procs [paths of cgroup.procs], as_bytes (RLIMIT_AS) or null, tag (see `members`; one number per task, never another's).
+The keeper's `start`: program (absent: argv[0]), argv, env [[name, value]...], sandbox, stdin or null, uid, gid, groups
+(null: as the keeper), procs [paths of cgroup.procs], as_bytes (RLIMIT_AS) or null, tag (see `members`; one number per
+task, never another's).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class ExecutorSuite:
 
     def task_that_cannot_start(self, spec: LaunchSpec) -> LaunchSpec:
         """`spec` so that the task can never start."""
-        return replace(spec, argv=())
+        return replace(spec, program="", argv=())
 
     @pytest_asyncio.fixture
     async def make(self, tmp_path: Path) -> AsyncIterator[Make]:
@@ -79,7 +79,7 @@ class ExecutorSuite:
             sandbox = tmp_path / f"sandbox-{number}"
             sandbox.mkdir()
             key = TaskKey(FrameworkId("framework-1"), TaskId(f"task-{number}"), LaunchId("launch-1"))
-            return LaunchSpec(key, ("task",), (), sandbox)
+            return LaunchSpec(key, "task", ("task",), (), sandbox)
 
         return make_spec
 

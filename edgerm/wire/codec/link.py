@@ -6,6 +6,7 @@ What lives here: joins, beats, their answers, orders. What does not: `Key`, `Tas
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from google.protobuf.message import DecodeError, Message
@@ -188,7 +189,19 @@ def _update(message: pb.Update) -> Update:
 
 
 def encode_beat_answer(answer: BeatAnswer) -> bytes:
-    """What the master has for the agent."""
+    """What the master has for the agent; orders and frames beyond MESSAGE_BYTES_MAX are left out.
+
+    An agent could not read them and would ask for ever; the orders go with the next answers.
+    """
+    data = _encode_beat_answer(answer)
+    while len(data) > MESSAGE_BYTES_MAX and len(answer.orders) + len(answer.frames) > 1:
+        orders = answer.orders[: len(answer.orders) // 2 or 1]
+        answer = replace(answer, orders=orders, frames=(), more=True)
+        data = _encode_beat_answer(answer)
+    return data
+
+
+def _encode_beat_answer(answer: BeatAnswer) -> bytes:
     message = pb.BeatAnswer(join=answer.join, persisted=answer.persisted, more=answer.more)
     for order in answer.orders:
         target = message.orders.add(number=order.number)

@@ -1,4 +1,8 @@
-"""`TaskStatus` and `Status`."""
+"""`TaskStatus` and `Status`.
+
+What lives here is also their bound: whatever comes in or goes out, a status is small. What is too long is cut and not
+refused, because an agent tells an update until it is taken: one that never could be would block all that follow.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, LaunchId, TaskId
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, Source, TaskState
+from edgerm.core.texts import cut, tail
 from edgerm.wire.codec.times import nanoseconds, seconds
 from edgerm.wire.content import from_protobuf
 from edgerm.wire.v1 import tasks_pb2 as pb
 
 UUID_BYTES = 16
+TEXT_BYTES_MAX = 4096  # of each text, and of all that has no field of its own together
+ID_BYTES_MAX = 255
 _TEXTS = ("message", "trap", "output_tail", "detail", "launch_id")
 _NUMBERS = ("exit_code", "signal")
 _OURS = (*_TEXTS, *_NUMBERS, "task_id", "state", "source", "agent_id", "timestamp", "uuid", "unreachable_time")
@@ -22,7 +29,7 @@ _REASONS = frozenset(map(int, Reason))
 def status_to_message(status: Status) -> pb.TaskStatus:
     """The status as a message: its `extra` first, then what it says itself. Without a uuid the field stays unset."""
     message = pb.TaskStatus()
-    if status.extra:
+    if status.extra and len(status.extra) <= TEXT_BYTES_MAX:
         message.MergeFromString(status.extra)
     message.task_id.value = status.task_id
     message.state = pb.TaskState.ValueType(status.state)
@@ -47,13 +54,13 @@ def status_to_message(status: Status) -> pb.TaskStatus:
 
 def _set_texts(message: pb.TaskStatus, status: Status) -> None:
     if status.message:
-        message.message = status.message
+        message.message = cut(status.message, TEXT_BYTES_MAX)
     if status.trap:
-        message.trap = status.trap
+        message.trap = cut(status.trap, TEXT_BYTES_MAX)
     if status.output_tail:
-        message.output_tail = status.output_tail
+        message.output_tail = tail(status.output_tail, TEXT_BYTES_MAX)
     if status.detail:
-        message.detail = status.detail
+        message.detail = cut(status.detail, TEXT_BYTES_MAX)
     if status.launch_id is not None:
         message.launch_id = status.launch_id
 
@@ -61,7 +68,8 @@ def _set_texts(message: pb.TaskStatus, status: Status) -> None:
 def status_from_message(message: pb.TaskStatus) -> Status:
     """The status as a value; what has no field there, reasons that edgerm never gives among it, is kept as `extra`.
 
-    Raises `Invalid` for a uuid that has not 16 bytes and for a timestamp that is no number.
+    Texts are cut to 4 KiB, and `extra` is left out if it is longer. Raises `Invalid` for a uuid that has not 16 bytes
+    and for a timestamp that is no number.
     """
     if len(message.uuid) not in (0, UUID_BYTES):
         raise Invalid(f"uuid has {len(message.uuid)} bytes; {UUID_BYTES} raw bytes are expected")
@@ -72,18 +80,18 @@ def status_from_message(message: pb.TaskStatus) -> Status:
     return Status(
         task_id=TaskId(message.task_id.value),
         state=TaskState(message.state),
-        agent_id=AgentId(message.agent_id.value) if has("agent_id") else None,
+        agent_id=AgentId(cut(message.agent_id.value, ID_BYTES_MAX)) if has("agent_id") else None,
         source=Source(message.source) if has("source") else Source.AGENT,
         reason=Reason(message.reason) if known_reason else None,
-        message=message.message,
+        message=cut(message.message, TEXT_BYTES_MAX),
         uuid=message.uuid,
         wall_s=message.timestamp,
-        launch_id=LaunchId(message.launch_id) if has("launch_id") else None,
+        launch_id=LaunchId(cut(message.launch_id, ID_BYTES_MAX)) if has("launch_id") else None,
         exit_code=message.exit_code if has("exit_code") else None,
         signal=message.signal if has("signal") else None,
-        trap=message.trap,
-        output_tail=message.output_tail,
-        detail=message.detail,
+        trap=cut(message.trap, TEXT_BYTES_MAX),
+        output_tail=tail(message.output_tail, TEXT_BYTES_MAX),
+        detail=cut(message.detail, TEXT_BYTES_MAX),
         unreachable_wall_s=seconds(message.unreachable_time.nanoseconds) if has("unreachable_time") else None,
         extra=_rest(message, known_reason=known_reason),
     )
@@ -96,7 +104,8 @@ def _rest(message: pb.TaskStatus, *, known_reason: bool) -> bytes:
         rest.ClearField(name)  # type: ignore[arg-type]
     if known_reason:
         rest.ClearField("reason")
-    return rest.SerializePartialToString(deterministic=True)
+    data = rest.SerializePartialToString(deterministic=True)
+    return data if len(data) <= TEXT_BYTES_MAX else b""
 
 
 def encode_status(status: Status) -> bytes:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgerm.core.blobs import Digest, digest_of
-from edgerm.core.errors import Invalid
+from edgerm.core.errors import Invalid, TooLarge
 from edgerm.core.ids import AgentId, TaskId, check_task_id
+from edgerm.core.link import NAME_BYTES_MAX
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.scheduler import BlobRef, TaskSpec
+from edgerm.core.texts import cut
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.times import nanoseconds, span_s
 from edgerm.wire.content import from_protobuf
@@ -23,6 +25,8 @@ from edgerm.wire.v1.tasks_pb2 import ContainerInfo, Environment, TaskInfo
 
 INLINE_BYTES = 1024
 """A TaskInfo above this travels as a blob (docs/link.md)."""
+EXCERPT_BYTES_MAX = 4096
+"""What goes beside the blob, and what the master keeps itself, is at most this."""
 DIGEST_BYTES = 32
 
 _CONTAINER_BUILT = frozenset({"type", "wasm"})
@@ -157,8 +161,8 @@ def task_info(spec: TaskSpec) -> TaskInfo:
 
 
 def excerpt(spec: TaskSpec) -> TaskInfo:
-    """A TaskInfo of what is decided on: name, ids, resources, kill policy, `max_completion_time`."""
-    message = TaskInfo(name=spec.name, resources=resources_to_messages(spec.resources))
+    """A TaskInfo of what is decided on: ids, resources, kill policy, `max_completion_time`, the name's beginning."""
+    message = TaskInfo(name=cut(spec.name, NAME_BYTES_MAX), resources=resources_to_messages(spec.resources))
     message.task_id.value = spec.task_id
     message.agent_id.value = spec.agent_id
     if spec.grace_s is not None:
@@ -177,11 +181,17 @@ class Offloaded(NamedTuple):
 
 
 def offload(spec: TaskSpec) -> Offloaded | None:
-    """The task with its TaskInfo as a blob, or None if it is small enough to travel inline."""
+    """The task with its TaskInfo as a blob, or None if it is small enough to travel inline.
+
+    Raises `TooLarge` if what must be known without the blob is too much.
+    """
     if len(spec.info) <= INLINE_BYTES:
         return None
-    digest = digest_of(spec.info)
-    return Offloaded(replace(spec, info=b"", info_blob=BlobRef(digest, len(spec.info))), digest, spec.info)
+    size = excerpt(spec).ByteSize()
+    if size > EXCERPT_BYTES_MAX:
+        raise TooLarge(f"the task's resources take {size} bytes, at most {EXCERPT_BYTES_MAX} are allowed: name fewer")
+    digest, name = digest_of(spec.info), cut(spec.name, NAME_BYTES_MAX)
+    return Offloaded(replace(spec, name=name, info=b"", info_blob=BlobRef(digest, len(spec.info))), digest, spec.info)
 
 
 def complete(spec: TaskSpec, info: bytes) -> TaskSpec:

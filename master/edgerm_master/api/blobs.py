@@ -15,7 +15,7 @@ from typing import TypeVar, TypeVarTuple
 
 from edgerm import logs
 from edgerm.core.blobs import Digest
-from edgerm.core.errors import EdgermError
+from edgerm.core.errors import EdgermError, NotFound
 from edgerm.store.blobs import BlobStore, BlobWriter
 
 EVICT_EVERY_S = 600.0
@@ -101,9 +101,10 @@ class Blobs:
         return self._store.path(digest)
 
     def _use_if_here(self, digest: Digest) -> bool:
-        if not self._store.has(digest):
+        try:
+            self._store.touch(digest, time.time())
+        except NotFound:
             return False
-        self._store.touch(digest, time.time())
         return True
 
     def _begin(self, digest: Digest, size_bytes: int | None, referenced: set[Digest]) -> BlobWriter:

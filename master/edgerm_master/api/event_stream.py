@@ -14,13 +14,16 @@ from edgerm.core.scheduler import Error, Event, Heartbeat, Subscribed
 from edgerm.wire.recordio import frame
 
 HEARTBEAT_S = 15.0
+WAITING_MAX = 4  # times the bound, which a reader that reads may have waiting
 REFUSED_HOLD_S = 0.5  # how long a refused subscription stays open: some clients come back at once, for ever
 
 
 class EventStream:
     """Takes events synchronously, and writes them in one coroutine, as many at once as there are.
 
-    `broken` says why no more can be sent: the reader was too slow, or an event could not be written.
+    `broken` says why no more can be sent: the reader was too slow, or an event could not be written. Slow is who does
+    takes nothing of what was handed to its connection, while `max_bytes` more come to wait; and who lets WAITING_MAX
+    times as much wait. What many events at once bring is handed over in the writer's next turn, however much it is.
     """
 
     def __init__(self, encode: Callable[[Event], bytes], max_bytes: int) -> None:
@@ -28,6 +31,9 @@ class EventStream:
         self._max_bytes = max_bytes
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._writing = False  # what was handed to the connection is not taken whole yet
+        self._left_bytes = 0  # of that, when it was looked at last
+        self._unmoved_bytes = 0  # came to wait since the reader last took anything
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._heart: asyncio.TimerHandle | None = None
@@ -66,11 +72,20 @@ class EventStream:
 
     def _append(self, record: bytes) -> None:
         self._waiting_bytes += len(record)
-        if self._waiting_bytes > self._max_bytes and len(self._waiting) > 0:
-            self._break(f"its reader is too slow: more than {self._max_bytes} bytes wait for it")
+        if self._writing and self._is_slow(len(record)):
+            self._break(f"its reader is too slow: {self._waiting_bytes} bytes wait for it")
             return
         self._waiting.append(record)
         self._wake.set()
+
+    def _is_slow(self, more_bytes: int) -> bool:
+        left_bytes = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        moved = left_bytes != self._left_bytes
+        self._left_bytes = left_bytes
+        self._unmoved_bytes = more_bytes if moved else self._unmoved_bytes + more_bytes
+        if len(self._waiting) == 0:  # a single event may be larger than the bound
+            return False
+        return self._unmoved_bytes > self._max_bytes or self._waiting_bytes > WAITING_MAX * self._max_bytes
 
     def _break(self, reason: str) -> None:
         """The order of events cannot be kept, so the stream ends at once; this also wakes a write that is stuck."""
@@ -88,7 +103,9 @@ class EventStream:
                 records = b"".join(self._waiting)
                 self._waiting.clear()
                 self._waiting_bytes = 0
+                self._writing, self._left_bytes, self._unmoved_bytes = True, 0, 0
                 await response.write(records)
+                self._writing = False
             elif self.ended:
                 break
             else:

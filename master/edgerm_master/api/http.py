@@ -49,8 +49,11 @@ def application(routes: Iterable[Route], access: Access) -> web.Application:
             return await handler(request)
         except EdgermError as error:
             return refusal(error)
-        except (web.HTTPException, ConnectionError):
+        except web.HTTPException:
             raise
+        except ConnectionError as error:  # nobody is there to be answered, and nothing to be seen in the log
+            log.debug("a peer left", path=request.path, error=str(error))
+            return web.Response(status=499)
         except Exception as error:
             log.error("a request failed by a fault of ours", path=request.path, exc_info=error)
             return web.Response(status=500, text="a fault of the master, see its log\n")
@@ -97,6 +100,12 @@ def refusal(error: EdgermError) -> web.Response:
     if isinstance(error, TooLarge):
         response.force_close()
     return response
+
+
+def local_address(request: web.Request) -> tuple[str, int]:
+    """Where this master is reached by whoever sent the request: the address and port of the connection."""
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return (name[0], name[1]) if name else ("127.0.0.1", 0)
 
 
 async def read_body(request: web.Request, max_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from edgerm_master.api.access import Action
-from edgerm_master.api.http import Route
+from edgerm_master.api.http import Route, local_address
 from edgerm_master.api.metrics import CONTENT_TYPE, Metrics
 
 MESOS_VERSION: Final = "1.11.0"
@@ -29,9 +29,10 @@ class LookFace:
     def routes(self) -> Iterator[Route]:
         """What this face serves."""
         for above in ("", "/master"):
-            yield Route("GET", f"{above}/version", Action.LOOK, self.version)
-            yield Route("GET", f"{above}/health", Action.LOOK, self.health)
-            yield Route("GET", f"{above}/redirect", Action.LOOK, self.redirect)
+            for method in ("GET", "HEAD"):
+                yield Route(method, f"{above}/version", Action.LOOK, self.version)
+                yield Route(method, f"{above}/health", Action.LOOK, self.health)
+                yield Route(method, f"{above}/redirect", Action.LOOK, self.redirect)
         yield Route("GET", "/metrics", Action.LOOK, self.metrics)
 
     async def version(self, request: web.Request) -> web.StreamResponse:
@@ -43,8 +44,10 @@ class LookFace:
         return web.Response()
 
     async def redirect(self, request: web.Request) -> web.StreamResponse:
-        """307 to the leading master, which is this one."""
-        return web.Response(status=307, headers={"Location": f"//{request.host}"})
+        """307 to the leading master, which is this one: where it listens, whatever the request calls it."""
+        host, port = local_address(request)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return web.Response(status=307, headers={"Location": f"//{place}"})
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""

@@ -88,7 +88,7 @@ class OperatorFace:
         self._access.authorize(request[PRINCIPAL], Action.TEARDOWN, framework_id)
         if not self._port.core.knows(framework_id):
             raise Invalid(f"no framework {framework_id!r} is there; see: edgerm frameworks")
-        await self._port.call(framework_id, Teardown())
+        await self._port.call(framework_id, Teardown("Framework has been removed by an operator"))
         return web.Response()
 
     def _get_state(self) -> Response.GetState:

@@ -27,6 +27,10 @@ class Port(Protocol):
     def core(self) -> Master:
         """To look at, not to touch."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the master is stopping: events are taken no more."""
+
     def now(self) -> Instant:
         """This moment."""
 

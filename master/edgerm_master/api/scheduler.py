@@ -6,6 +6,7 @@ not: what calls lead to (the core), how messages become values (the codec).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import uuid4
@@ -13,7 +14,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from edgerm import logs
-from edgerm.core.errors import Forbidden, Invalid
+from edgerm.core.errors import Forbidden, Invalid, TooLarge, Unavailable
 from edgerm.core.ids import FrameworkId, StreamId, check_id
 from edgerm.core.resources import NOTHING
 from edgerm.core.scheduler import Accept, Error, FrameworkSpec, TaskSpec
@@ -24,10 +25,11 @@ from edgerm.wire.codec.scheduler import (
     event_to_message,
     subscription_from_message,
 )
-from edgerm.wire.codec.tasks import Offloaded, excerpt, offload
+from edgerm.wire.codec.tasks import Offloaded, offload
 from edgerm.wire.content import decode, encode, negotiate
 from edgerm.wire.json import Ignored
 from edgerm.wire.v1 import scheduler_pb2 as pb
+from edgerm_master.api import event_stream
 from edgerm_master.api.access import Action
 from edgerm_master.api.blobs import Blobs
 from edgerm_master.api.event_stream import EventStream
@@ -41,7 +43,6 @@ from edgerm_master.core.events import StreamClosed, Subscribe
 
 STREAM_ID = "Mesos-Stream-Id"
 FRAMEWORK_INFO_BYTES_MAX = 64 * 1024  # it is stored in one row
-EXCERPT_BYTES_MAX = 64 * 1024  # what the master itself keeps of a task, beside its blob
 log = logs.get("master.scheduler")
 
 
@@ -61,7 +62,8 @@ class SchedulerFace:
 
     def routes(self) -> Iterator[Route]:
         """What this face serves."""
-        yield Route("POST", "/api/v1/scheduler", Action.SCHEDULE, self.handle)
+        for above in ("", "/master"):
+            yield Route("POST", f"{above}/api/v1/scheduler", Action.SCHEDULE, self.handle)
 
     def close(self) -> None:
         """End all streams; the core is not told, since no framework left."""
@@ -131,6 +133,9 @@ class SchedulerFace:
         if STREAM_ID in request.headers:
             raise Invalid(f"SUBSCRIBE must not carry the header {STREAM_ID}")
         _check_framework(message)
+        if self._port.closed:
+            await asyncio.sleep(event_stream.REFUSED_HOLD_S)
+            raise Unavailable("the master is stopping: subscribe again in a moment")
         stream_id = StreamId(str(uuid4()))
         asked, refused = _subscription(message)
         spec = FrameworkSpec("") if asked is None else asked.spec
@@ -147,7 +152,8 @@ class SchedulerFace:
             else:
                 self._port.post(Subscribe(stream_id, spec, asked.framework_id, asked.suppressed_roles))
             await stream.write(request, response)
-            await response.write_eof()
+            if not stream.broken:
+                await response.write_eof()
             return response
         finally:
             self._forget(stream_id, stream)
@@ -195,13 +201,12 @@ def _offload(call: Accept) -> tuple[Accept, list[Offloaded]]:
     tasks: list[TaskSpec] = []
     big: list[Offloaded] = []
     for task in call.tasks:
-        blob = None if task.fault else offload(task)
-        if blob is None:
-            tasks.append(task)
-        elif excerpt(task).ByteSize() > EXCERPT_BYTES_MAX:
-            fault = f"the task's resources take more than {EXCERPT_BYTES_MAX} bytes"
-            tasks.append(replace(task, resources=NOTHING, fault=fault))
-        else:
-            tasks.append(blob.spec)
+        try:
+            blob = None if task.fault else offload(task)
+        except TooLarge as error:
+            tasks.append(replace(task, resources=NOTHING, fault=str(error)))
+            continue
+        tasks.append(task if blob is None else blob.spec)
+        if blob is not None:
             big.append(blob)
     return replace(call, tasks=tuple(tasks)), big

@@ -17,8 +17,8 @@ from edgerm_master.core.effects import FramesIn, SessionEnded
 from edgerm_master.core.events import SendFrame
 
 CREDIT_BYTES = 256 * 1024
-KEEP_ALIVE_S = 20.0  # a frame without meaning, so that neither side thinks the stream abandoned
-DEADLINE_S = 60.0
+KEEP_ALIVE_S = 20.0  # a credit of nothing, which the agent answers, so that neither side thinks the stream abandoned
+DEADLINE_S = 60.0  # without any frame from the agent for so long the stream is dropped
 STREAMS_MAX = 1000
 
 
@@ -36,7 +36,7 @@ class Streams:
         """Ask an agent for a task's output; the caller closes the stream. Raises `Unavailable`."""
         if len(self._open) >= STREAMS_MAX:
             raise Unavailable(f"{STREAMS_MAX} outputs are being read already: try again later")
-        stream = LogStream(self, agent_id, next(self._numbers) % 2**32, follow)
+        stream = LogStream(self, agent_id, next(self._numbers) % 2**32)
         self._open[stream.number] = stream
         self.send(stream, OpenLog(key, stderr, offset, follow, CREDIT_BYTES))
         return stream
@@ -63,11 +63,10 @@ class Streams:
 class LogStream:
     """One task's output on its way here: at most CREDIT_BYTES wait for the reader."""
 
-    def __init__(self, streams: Streams, agent_id: AgentId, number: int, follow: bool) -> None:
+    def __init__(self, streams: Streams, agent_id: AgentId, number: int) -> None:
         self.agent_id = agent_id
         self.number = number
         self._streams = streams
-        self._follow = follow
         self._waiting: deque[Data] = deque()
         self._credit_bytes = CREDIT_BYTES  # what the agent may still send
         self._read_bytes = 0  # read since credit was last granted
@@ -82,7 +81,7 @@ class LogStream:
             self._credit_bytes -= len(body.data)
             if self._credit_bytes < 0:
                 self.close(f"agent {self.agent_id} sent more than it was allowed to")
-            else:
+            elif body.data or body.end:  # else it only says that the agent lives
                 self._waiting.append(body)
         elif isinstance(body, Close) and self._closed is None:
             self._closed = body.reason or "the agent ended the stream"
@@ -96,7 +95,7 @@ class LogStream:
                 raise (NotFound if self._closed.startswith("not found") else Unavailable)(self._closed)
             self._news.clear()
             try:
-                async with asyncio.timeout(None if self._follow else DEADLINE_S):
+                async with asyncio.timeout(DEADLINE_S):
                     await self._news.wait()
             except TimeoutError:
                 raise Unavailable(f"agent {self.agent_id} sent nothing for {DEADLINE_S:.0f} s") from None

@@ -21,6 +21,7 @@ from edgerm.wire.codec.scheduler import write_offer
 from edgerm.wire.codec.status import status_to_message
 from edgerm.wire.codec.tasks import task_info
 from edgerm.wire.v1 import basics_pb2, infos_pb2, master_pb2, offers_pb2, operator_pb2, resources_pb2, tasks_pb2
+from edgerm_master.api.http import local_address
 from edgerm_master.api.look import EDGERM_VERSION, MESOS_VERSION
 from edgerm_master.api.port import Port
 from edgerm_master.core.agents import Agent
@@ -211,8 +212,7 @@ def _time(wall_s: float) -> basics_pb2.TimeInfo:
 
 def master_info(core: Master, request: web.Request) -> infos_pb2.MasterInfo:
     """This master, as it is seen by whoever sent the request."""
-    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    host, port = (name[0], name[1]) if name else ("127.0.0.1", 0)
+    host, port = local_address(request)
     address = ip_address(host)
     number = int.from_bytes(address.packed, "little") if address.version == 4 else 0  # as Mesos: network byte order
     return infos_pb2.MasterInfo(

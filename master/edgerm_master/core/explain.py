@@ -11,7 +11,7 @@ from edgerm.core.resources import to_text
 from edgerm.core.tasks import TaskState
 from edgerm_master.core.agents import Agent, AgentState
 from edgerm_master.core.frameworks import Framework
-from edgerm_master.core.offers import filtered, worth_offering
+from edgerm_master.core.offers import filtered, offerable, worth_offering
 from edgerm_master.core.world import World
 
 
@@ -86,10 +86,15 @@ def _of_agent(world: World, framework: Framework, role: str, agent: Agent) -> It
         code = Code.OFFERED_TO_OTHERS if others else Code.NOTHING_FREE
         what = "is offered to another framework" if others else "has nothing free"
         yield Why(code, f"{name} {what} (free: {to_text(agent.free) or 'nothing'})", agent_id)
-    elif not worth_offering(agent.free.for_role(role)):
-        yield Why(Code.RESERVED, f"what is free on {name} is reserved for other roles than {role!r}", agent_id)
-    elif filtered(world, framework, role, agent_id, agent.free.for_role(role)):
-        left_s = framework.filters[(role, agent_id)].until_s - world.now.steady_s
+    elif not worth_offering(offerable(framework, role, agent.free)):
+        yield Why(
+            Code.RESERVED,
+            f"what is free on {name} is reserved for other roles than {role!r}, or of a kind unknown to it",
+            agent_id,
+        )
+    elif filtered(world, framework, role, agent_id, offerable(framework, role, agent.free)):
+        until_s = max(refusal.until_s for refusal in framework.filters[(role, agent_id)])
+        left_s = until_s - world.now.steady_s
         message = f"the framework refused {name} with these or more resources for another {left_s:.0f} s"
         yield Why(Code.REFUSED, message, agent_id)
     else:

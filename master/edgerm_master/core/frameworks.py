@@ -60,6 +60,14 @@ class Filter(NamedTuple):
     until_s: float
 
 
+class Asked(NamedTuple):
+    """Something to tell a framework: a task's state, or (`owed`) the oldest update that it has not acknowledged."""
+
+    task_id: TaskId
+    agent_id: AgentId | None = None
+    owed: TaskKey | None = None
+
+
 @dataclass(slots=True)
 class Framework:
     """What the master knows of one framework."""
@@ -69,7 +77,8 @@ class Framework:
     state: FrameworkState = FrameworkState.DISCONNECTED
     stream: StreamId | None = None
     suppressed: set[str] = field(default_factory=set)
-    filters: dict[tuple[str, AgentId], Filter] = field(default_factory=dict)
+    filters: dict[tuple[str, AgentId], tuple[Filter, ...]] = field(default_factory=dict)  # by role and agent
+    asked: deque[Asked] = field(default_factory=deque)  # what is still to be told, in slices
     offers: set[OfferId] = field(default_factory=set)
     tasks: dict[TaskId, TaskKey] = field(default_factory=dict)  # whose end it has not acknowledged
     completed: deque[tuple[TaskRecord, RunRecord]] = field(default_factory=lambda: deque(maxlen=COMPLETED_TASKS_MAX))

@@ -26,24 +26,29 @@ from edgerm_master.core.agents import Agent, AgentSignal, AgentState
 from edgerm_master.core.effects import AnswerAgent, FramesIn, SessionEnded
 from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.records import AgentRecord, RunRecord, TaskRecord
-from edgerm_master.core.updating import charge, end_here, order_kill, take_update, tell_own, uncharge
+from edgerm_master.core.updating import charge, end_here, order_kill, take_update, tell_owed, tell_own, uncharge
 from edgerm_master.core.world import Task, Timer, World
 
+HALF_JOINS_MAX = 16
+PARTS_MAX = 256
 UNREACHABLE_KEPT_S = 14 * 86400.0  # Mesos' registry_max_agent_age
 
 
 class Joining:
-    """Joins of which not all parts are here yet: one per agent, the newest."""
+    """Joins of which not all parts are here yet: one per agent, the newest. Bounded; who is dropped joins again."""
 
     def __init__(self) -> None:
         self._parts: dict[AgentId, list[Join]] = {}
 
     def take(self, join: Join) -> tuple[TaskReport, ...] | None:
         """All reports once the last part is here, None before; a part out of turn starts over."""
-        parts = self._parts.setdefault(join.agent_id, [])
+        parts = self._parts.pop(join.agent_id, [])
+        self._parts[join.agent_id] = parts  # the latest last
+        while len(self._parts) > HALF_JOINS_MAX:
+            del self._parts[next(iter(self._parts))]
         if join.part == 0 or (parts and parts[0].incarnation != join.incarnation):
             parts.clear()
-        if join.part == len(parts):
+        if join.part == len(parts) < PARTS_MAX:
             parts.append(join)
         if join.more or len(parts) != join.part + 1:
             return None
@@ -113,7 +118,8 @@ def _compare(world: World, agent: Agent, reports: tuple[TaskReport, ...]) -> Non
         else:
             _missing(world, agent, task)
     for report in reported.values():
-        _adopt(world, agent, report)
+        if report.key not in world.tasks:  # else another agent's: a copy of its data directory joined as well
+            _adopt(world, agent, report)
     offers.settle_free(world, agent)
     for key in agent.tasks:
         charge(world, world.tasks[key])
@@ -128,12 +134,20 @@ def _keep(world: World, agent: Agent, task: Task, report: TaskReport) -> None:
     if not task.live:
         return
     if task.run.state is TaskState.UNREACHABLE and report.seq <= task.run.seq:
-        signal = SIGNAL_OF.get(report.state, TaskSignal.BACK)
-        world.change_run(task, state=advance(task.run.state, signal, task.run))
-        framework = world.frameworks.get(task.key.framework_id)
-        _tell_state(world, framework, task.run.state, task.key, agent)
+        _return(world, agent, task, report.state)
     if task.run.kill_asked:
         order_kill(world, agent, task)
+
+
+def _return(world: World, agent: Agent, task: Task, reported: TaskState) -> None:
+    """The task was called unreachable, and is there again with nothing new to tell."""
+    signal = SIGNAL_OF.get(reported, TaskSignal.BACK)
+    state = advance(task.run.state, signal, task.run)
+    world.change_run(task, state=state)
+    if state is not TaskState.STAGING:  # never sent as an update (mesos-v1 4.4)
+        framework = world.frameworks.get(task.key.framework_id)
+        _tell_state(world, framework, state, task.key, agent)
+    tell_owed(world, task)
 
 
 def _already_forgotten(world: World, task: Task) -> None:

@@ -19,7 +19,7 @@ from edgerm.core.scheduler import (
     Suppress,
     Teardown,
 )
-from edgerm_master.core import joining, offers, subscribing, updating
+from edgerm_master.core import joining, offers, reconciling, subscribing, updating
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.effects import Accepted, Effect, FramesIn
 from edgerm_master.core.events import Beaten, Called, Event, Joined, SendFrame, StreamClosed, Subscribe, Tick
@@ -156,15 +156,15 @@ class Master:
             case Acknowledge():
                 updating.acknowledge(world, framework, call)
             case Kill():
-                updating.kill(world, framework, call)
+                reconciling.kill(world, framework, call)
             case Reconcile():
-                updating.reconcile(world, framework, call)
+                reconciling.reconcile(world, framework, call)
             case Revive():
                 subscribing.revive(world, framework, call)
             case Suppress():
                 subscribing.suppress(framework, call)
-            case Teardown():
-                subscribing.remove(world, framework, FrameworkSignal.TEARDOWN)
+            case Teardown(why):
+                subscribing.remove(world, framework, FrameworkSignal.TEARDOWN, why)
 
     def _send_frame(self, agent_id: AgentId, frame: Frame) -> None:
         world = self._world
@@ -199,6 +199,8 @@ class Master:
             case Timer.FILTER if name in world.frameworks:
                 framework = world.frameworks[FrameworkId(str(name))]
                 offers.drop_filter(world, framework, role, AgentId(agent_id))
+            case Timer.ANSWER if name in world.frameworks:
+                reconciling.answer_some(world, world.frameworks[FrameworkId(str(name))])
             case Timer.RETRY if isinstance(name, TaskKey):
                 updating.retry(world, name)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgerm.core.ids import AgentId, FrameworkId, OfferId
-from edgerm.core.resources import Resources
-from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Decline, Offer, Offers, Rescind
+from edgerm.core.link import make_session
+from edgerm.core.resources import ResourceKey, Resources, to_text
+from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Capability, Decline, Offer, Offers, Rescind
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Filter, Framework, FrameworkState
@@ -19,6 +20,9 @@ from edgerm_master.core.world import Timer, World
 ALLOCATION_INTERVAL_S = 1.0
 SLICE_AGENTS = 64  # allocated in one go; the rest waits for the next turn of the loop
 OFFERS_PER_EVENT = 100
+OFFERS_EVENT_BYTES = 256_000
+OFFER_BYTES = 200  # without resources and attributes
+FILTERS_MAX = 7  # kept per framework, role and agent beside the newest
 MIN_CPUS_MILLI = 10
 MIN_MEM_MILLI = 32_000
 
@@ -33,15 +37,30 @@ def allocate(world: World) -> None:
             framework, role = taker
             made.setdefault(framework.framework_id, []).append(_make(world, framework, role, agent))
     for framework_id, offers in made.items():
-        for start in range(0, len(offers), OFFERS_PER_EVENT):
-            some = tuple(offers[start : start + OFFERS_PER_EVENT])
+        for some in _events(offers):
             world.tell_soon(world.frameworks[framework_id], Offers(some))
 
 
+def _events(offers: list[Offer]) -> Iterator[tuple[Offer, ...]]:
+    """As few events as hold the offers: at most 100 in one, and about 256 kB."""
+    some: list[Offer] = []
+    size = 0
+    for offer in offers:
+        size += OFFER_BYTES + len(offer.agent.info) + len(to_text(offer.resources))
+        if some and (len(some) == OFFERS_PER_EVENT or size > OFFERS_EVENT_BYTES):
+            yield tuple(some)
+            some, size = [], OFFER_BYTES + len(offer.agent.info)
+        some.append(offer)
+    yield tuple(some)
+
+
 def worth_offering(resources: Resources) -> bool:
-    """Whether an offer of this is made at all: not below 0.01 cpus and 32 MB of memory (Mesos' MIN_CPUS, MIN_MEM)."""
-    cpus, mem = resources.scalar_milli("cpus"), resources.scalar_milli("mem")
-    return cpus >= MIN_CPUS_MILLI or mem >= MIN_MEM_MILLI
+    """Whether an offer of this is made at all: not below 0.01 cpus and 32 MB of memory (Mesos' MIN_CPUS, MIN_MEM).
+
+    Shared resources come along but do not count: they are never used up, so there would always be one more offer.
+    """
+    own = resources.only(lambda key: not key.shared)
+    return own.scalar_milli("cpus") >= MIN_CPUS_MILLI or own.scalar_milli("mem") >= MIN_MEM_MILLI
 
 
 def _taker(world: World, agent: Agent) -> tuple[Framework, str] | None:
@@ -51,10 +70,25 @@ def _taker(world: World, agent: Agent) -> tuple[Framework, str] | None:
         framework = world.frameworks[client.framework_id]
         if not wants(framework, client.role):
             continue
-        free = agent.free.for_role(client.role)
+        free = offerable(framework, client.role, agent.free)
         if worth_offering(free) and not filtered(world, framework, client.role, agent.agent_id, free):
             return framework, client.role
     return None
+
+
+def offerable(framework: Framework, role: str, free: Resources) -> Resources:
+    """What of `free` may be offered to the framework for `role`: nothing that it said it does not understand."""
+    spoken = framework.spec.capabilities
+
+    def understood(key: ResourceKey) -> bool:
+        return (
+            (len(key.reservations) <= 1 or Capability.RESERVATION_REFINEMENT in spoken)
+            and (key.name != "gpus" or Capability.GPU_RESOURCES in spoken)
+            and (not key.revocable or Capability.REVOCABLE_RESOURCES in spoken)
+            and (not key.shared or Capability.SHARED_RESOURCES in spoken)
+        )
+
+    return free.for_role(role).only(understood)
 
 
 def wants(framework: Framework, role: str) -> bool:
@@ -65,12 +99,13 @@ def wants(framework: Framework, role: str) -> bool:
 
 def filtered(world: World, framework: Framework, role: str, agent_id: AgentId, free: Resources) -> bool:
     """Whether the framework has refused this, or more, of that agent not long ago."""
-    refusal = framework.filters.get((role, agent_id))
-    return refusal is not None and refusal.until_s > world.now.steady_s and refusal.resources.covers(free)
+    now_s = world.now.steady_s
+    refusals = framework.filters.get((role, agent_id), ())
+    return any(refusal.until_s > now_s and refusal.resources.covers(free) for refusal in refusals)
 
 
 def _make(world: World, framework: Framework, role: str, agent: Agent) -> Offer:
-    resources = agent.free.for_role(role)
+    resources = offerable(framework, role, agent.free)
     offer = Offer(OfferId(world.next_id()), framework.framework_id, role, agent.agent_id, resources, agent.spec)
     agent.free -= resources
     world.offers[offer.offer_id] = offer
@@ -147,8 +182,19 @@ def refuse(world: World, framework: Framework, offer: Offer, resources: Resource
     if refuse_s <= 0 or not resources:
         return
     until_s = world.now.steady_s + refuse_s
-    framework.filters[(offer.role, offer.agent_id)] = Filter(resources, until_s)
-    world.timers.set((Timer.FILTER, framework.framework_id, offer.role, offer.agent_id), until_s)
+    where = (offer.role, offer.agent_id)
+    standing = [
+        old
+        for old in framework.filters.get(where, ())
+        if old.until_s > world.now.steady_s and not (old.until_s <= until_s and resources.covers(old.resources))
+    ]
+    framework.filters[where] = (*standing[-FILTERS_MAX:], Filter(resources, until_s))
+    _await_end_of_filters(world, framework, *where)
+
+
+def _await_end_of_filters(world: World, framework: Framework, role: str, agent_id: AgentId) -> None:
+    first_s = min(refusal.until_s for refusal in framework.filters[(role, agent_id)])
+    world.timers.set((Timer.FILTER, framework.framework_id, role, agent_id), first_s)
 
 
 def rescind(world: World, offer_id: OfferId) -> None:
@@ -174,12 +220,19 @@ def clear_filters(world: World, framework: Framework, roles: frozenset[str]) -> 
 
 
 def drop_filter(world: World, framework: Framework, role: str, agent_id: AgentId) -> None:
-    """A refusal has ended: the agent may be offered again."""
-    framework.filters.pop((role, agent_id), None)
+    """A refusal has ended, or all have with the agent: it may be offered again."""
+    agent = world.agents.get(agent_id)
+    refusals = framework.filters.pop((role, agent_id), ())
+    standing = tuple(refusal for refusal in refusals if refusal.until_s > world.now.steady_s)
+    if standing and agent is not None and agent.joined:
+        framework.filters[(role, agent_id)] = standing
+        _await_end_of_filters(world, framework, role, agent_id)
     if agent_id in world.agents:
         world.dirty[agent_id] = None
 
 
 def sweep(world: World) -> None:
-    """Look at every agent again."""
-    world.dirty.update(dict.fromkeys(world.agents))
+    """Look at every agent again, beginning anywhere: no agent is always first."""
+    agents = list(world.agents)
+    start = make_session(world.seed, world.count) % len(agents) if agents else 0
+    world.dirty.update(dict.fromkeys(agents[start:] + agents[:start]))

@@ -13,8 +13,9 @@ from edgerm_master.core.effects import CloseStream, Tell
 from edgerm_master.core.events import Subscribe
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Framework, FrameworkSignal
+from edgerm_master.core.reconciling import resend
 from edgerm_master.core.records import FrameworkRecord, RemovedRecord
-from edgerm_master.core.updating import charge, end_here, order_kill, settle, tell_owed, uncharge
+from edgerm_master.core.updating import charge, end_here, order_kill, settle, uncharge
 from edgerm_master.core.world import Timer, World
 
 HEARTBEAT_INTERVAL_S = 15.0
@@ -43,10 +44,7 @@ def subscribe(world: World, event: Subscribe) -> None:
     world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
     world.out.append(Put("framework", framework.framework_id, FrameworkRecord(framework.framework_id, framework.spec)))
     world.tell(framework, Subscribed(framework.framework_id, HEARTBEAT_INTERVAL_S))
-    for key in framework.tasks.values():
-        task = world.tasks[key]
-        task.retries = 0
-        tell_owed(world, task)
+    resend(world, framework)
     offers.sweep(world)
 
 
@@ -92,6 +90,7 @@ def stream_closed(world: World, framework: Framework) -> None:
     if framework.stream is not None:
         world.streams.pop(framework.stream, None)
         framework.stream = None
+    framework.asked.clear()
     _withdraw_offers(world, framework)
     framework.move(FrameworkSignal.DISCONNECT)
     await_return(world, framework, framework.spec.failover_timeout_s)
@@ -104,9 +103,12 @@ def await_return(world: World, framework: Framework, wait_s: float) -> None:
 
 
 def _leave_stream(world: World, framework: Framework, why: str) -> None:
+    """End the stream; with an ERROR unless the framework knows why (`why` is empty)."""
     _withdraw_offers(world, framework)
+    framework.asked.clear()
     if framework.stream is not None:
-        world.tell(framework, Error(why))
+        if why:
+            world.tell(framework, Error(why))
         world.out.append(CloseStream(framework.stream))
         world.streams.pop(framework.stream, None)
         framework.stream = None
@@ -117,10 +119,10 @@ def _withdraw_offers(world: World, framework: Framework) -> None:
         offers.take(world, offer_id)
 
 
-def remove(world: World, framework: Framework, signal: FrameworkSignal) -> None:
-    """The framework ends: its tasks are killed, its id never comes back."""
+def remove(world: World, framework: Framework, signal: FrameworkSignal, why: str = "") -> None:
+    """The framework ends: its tasks are killed, its id never comes back. `why` is told unless it is its own will."""
     framework.move(signal)
-    _leave_stream(world, framework, "Framework has been removed")
+    _leave_stream(world, framework, why)
     world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
     for key in list(framework.tasks.values()):
         task = world.tasks[key]

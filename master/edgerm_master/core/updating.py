@@ -10,18 +10,19 @@ from dataclasses import replace
 
 from edgerm.core.ids import AgentId, TaskId, TaskKey
 from edgerm.core.link import Forget, Kill, Update
-from edgerm.core.scheduler import Acknowledge, Reconcile, Status
-from edgerm.core.scheduler import Kill as KillCall
+from edgerm.core.scheduler import Acknowledge, Status
 from edgerm.core.scheduler import Update as UpdateEvent
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskSignal, TaskState, advance, may
 from edgerm_master.core import offers
-from edgerm_master.core.agents import Agent, AgentState
+from edgerm_master.core.agents import Agent
 from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.world import Task, Timer, World
 
 RETRY_FIRST_S = 10.0
 RETRY_MAX_S = 600.0
-OWED_MAX = 62  # updates of one task that wait behind the one in flight, and before the latest
+OWED_MAX = 64  # updates of one task that wait for acknowledgement
+OWED_BYTES_MAX = 128 * 1024  # and the characters in them
+_STATUS_BYTES = 200
 
 
 def tell_own(
@@ -56,19 +57,31 @@ def take_update(world: World, update: Update) -> None:
     if task is None or update.seq <= task.run.seq:
         return
     state, owed, was_live = task.run.state, task.run.owed, task.live
+    was_lost = state is TaskState.UNREACHABLE
     signal = SIGNAL_OF.get(update.status.state)
     if signal is not None and may(state, signal):
         state = advance(state, signal)
         if _is_owed(world, task, state):
-            # Bounded, since it is stored as one row: in a flood the one in flight and the latest matter.
-            owed = (*owed[:1], *owed[1:][-OWED_MAX:], update.status)
+            owed = _bounded((*owed, update.status))
     world.change_run(task, state=state, seq=update.seq, owed=owed)
     if was_live and not task.live:
         release(world, task)
     if not task.live and not owed:
         settle(world, task)
-    elif len(owed) == 1 and owed[0] is update.status:
+    elif was_lost or (len(owed) == 1 and owed[0] is update.status):
         tell_owed(world, task)
+
+
+def _bounded(owed: tuple[Status, ...]) -> tuple[Status, ...]:
+    """Few enough for one row of the store: in a flood the one in flight and the latest matter."""
+    sizes = [_STATUS_BYTES + sum(len(text) for text in _texts(status)) for status in owed]
+    while len(owed) > 2 and (len(owed) > OWED_MAX or sum(sizes) > OWED_BYTES_MAX):
+        owed, sizes = (owed[0], *owed[2:]), [sizes[0], *sizes[2:]]
+    return owed
+
+
+def _texts(status: Status) -> tuple[str | bytes, ...]:
+    return status.message, status.trap, status.output_tail, status.detail, status.extra
 
 
 def _is_owed(world: World, task: Task, state: TaskState) -> bool:
@@ -105,9 +118,14 @@ def uncharge(world: World, task: Task) -> None:
 
 
 def tell_owed(world: World, task: Task) -> None:
-    """Tell the oldest update that is owed, and again until it is acknowledged."""
+    """Tell the oldest update that is owed, and again until it is acknowledged.
+
+    Not while the agent is unreachable: the framework was told so, and an older state would undo that.
+    """
     framework = world.frameworks.get(task.key.framework_id)
     if framework is None or framework.stream is None or not task.run.owed:
+        return
+    if task.run.state is TaskState.UNREACHABLE:
         return
     status = task.run.owed[0]
     shown = framework.shown(status.state)
@@ -168,64 +186,8 @@ def end_here(world: World, task: Task, signal: TaskSignal, reason: Reason, messa
     world.drop_task(task)
 
 
-def kill(world: World, framework: Framework, call: KillCall) -> None:
-    """End a task; forwarded each time it is asked."""
-    key = framework.tasks.get(call.task_id)
-    task = world.tasks.get(key) if key else None
-    if task is None:
-        reconcile(world, framework, Reconcile(((call.task_id, call.agent_id),)))
-        return
-    if (call.agent_id is not None and call.agent_id != task.agent_id) or not task.live:
-        return
-    agent = world.agents[task.agent_id]
-    if agent.half is not None and agent.half.withdraw(task.key):
-        message = "killed before the launch left the master"
-        end_here(world, task, TaskSignal.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, message)
-        return
-    world.change_run(task, kill_asked=True, kill_grace_s=call.grace_s)
-    order_kill(world, agent, task)
-
-
 def order_kill(world: World, agent: Agent, task: Task) -> None:
     """Let the agent end the task; without a session the next join does it."""
     if agent.half is not None:
         agent.half.order(Kill(task.key, task.run.kill_grace_s))
         world.ring(agent)
-
-
-def reconcile(world: World, framework: Framework, call: Reconcile) -> None:
-    """Answer with the latest state of each task (mesos-v1 6.2); none named: of all."""
-    if not call.tasks:
-        for key in list(framework.tasks.values()):
-            _answer_known(world, framework, world.tasks[key])
-        return
-    for task_id, agent_id in call.tasks:
-        if task_id in framework.tasks:
-            _answer_known(world, framework, world.tasks[framework.tasks[task_id]])
-            continue
-        state = _state_of_unknown(world, agent_id)
-        if state is not None:
-            tell_own(world, framework, task_id, agent_id, framework.shown(state), Reason.RECONCILIATION)
-
-
-def _answer_known(world: World, framework: Framework, task: Task) -> None:
-    agent = world.agents.get(task.agent_id)
-    if agent is not None and agent.state is AgentState.RECOVERING:
-        return
-    lost = task.run.state is TaskState.UNREACHABLE
-    state = task.run.owed[0].state if task.run.owed and not lost else task.run.state
-    shown = framework.shown(state)
-    tell_own(world, framework, task.key.task_id, task.agent_id, shown, Reason.RECONCILIATION, "", task)
-
-
-def _state_of_unknown(world: World, agent_id: AgentId | None) -> TaskState | None:
-    """What to say of a task that nobody knows; None: silence, for it may be on an agent that is still to come."""
-    if agent_id is None:
-        recovering = any(agent.state is AgentState.RECOVERING for agent in world.agents.values())
-        return None if recovering else TaskState.UNKNOWN
-    agent = world.agents.get(agent_id)
-    if agent is None:
-        return TaskState.UNKNOWN
-    if agent.state is AgentState.RECOVERING:
-        return None
-    return TaskState.GONE if agent.joined else TaskState.UNREACHABLE

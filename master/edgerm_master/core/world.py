@@ -29,6 +29,7 @@ class Timer(Enum):
     FAILOVER = "failover"  # (FAILOVER, framework id): away for too long
     OFFER = "offer"  # (OFFER, offer id): unanswered for too long
     FILTER = "filter"  # (FILTER, framework id, role, agent id): a refusal ends
+    ANSWER = "answer"  # (ANSWER, framework id): the next slice of answers
     RETRY = "retry"  # (RETRY, task key): an update was not acknowledged
 
 

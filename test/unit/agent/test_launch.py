@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgerm.core.blobs import Digest, digest_of
-from edgerm.core.errors import Invalid
+from edgerm.core.errors import Forbidden, Invalid
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.resources import parse
 from edgerm.plugin.executor import LaunchSpec, Limits
 from edgerm.wire.codec.tasks import task_spec_from_bytes
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, ContainerInfo, TaskInfo
-from edgerm_agent.launch import argv_of, environment, launch_spec, limits_of, ports_text
+from edgerm_agent.launch import Users, environment, launch_spec, limits_of, ports_text, program_of
 
 KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
 AGENT = AgentId("0" * 32)
@@ -27,7 +27,7 @@ def path_of(digest: Digest) -> Path:
     return Path("/blobs") / digest
 
 
-def made(message: TaskInfo, users: tuple[str, ...] = ()) -> LaunchSpec:
+def made(message: TaskInfo, users: Users = Users()) -> LaunchSpec:
     """The launch of a message."""
     message.name = message.name or "task"
     message.task_id.value, message.agent_id.value = "t", AGENT
@@ -37,24 +37,28 @@ def made(message: TaskInfo, users: tuple[str, ...] = ()) -> LaunchSpec:
 
 
 @pytest.mark.parametrize(
-    ("command", "argv"),
+    ("command", "program", "argv"),
     [
-        (CommandInfo(value="a | b"), ("/bin/sh", "-c", "a | b")),
-        (CommandInfo(shell=False, value="/bin/a"), ("/bin/a",)),
-        (CommandInfo(shell=False, value="/bin/a", arguments=["a", "-x"]), ("/bin/a", "-x")),
-        (CommandInfo(shell=False, arguments=["a", "-x"]), ("a", "-x")),
+        (CommandInfo(value="a | b"), "/bin/sh", ("/bin/sh", "-c", "a | b")),
+        (CommandInfo(shell=False, value="/bin/a"), "/bin/a", ("/bin/a",)),
+        (CommandInfo(shell=False, value="/bin/a", arguments=["b", "-x"]), "/bin/a", ("b", "-x")),
+        (CommandInfo(shell=False, value="/bin/sh", arguments=["-sh"]), "/bin/sh", ("-sh",)),
+        (CommandInfo(shell=False, value="a", arguments=["", ""]), "a", ("", "")),
+        (CommandInfo(shell=False, arguments=["a", "-x"]), "a", ("a", "-x")),
     ],
 )
-def test_argv(command: CommandInfo, argv: tuple[str, ...]) -> None:
-    """A shell's command line, or the program with arguments whose first stands for its name."""
-    assert argv_of(command) == argv
+def test_program_and_argv(command: CommandInfo, program: str, argv: tuple[str, ...]) -> None:
+    """A shell's command line, or the program with arguments as they are, argv[0] among them."""
+    assert program_of(command) == (program, argv)
+    message = TaskInfo(command=command)
+    assert (made(message).program, made(message).argv) == (program, argv)
 
 
 @pytest.mark.parametrize("command", [CommandInfo(), CommandInfo(shell=False), CommandInfo(shell=False, arguments=[""])])
 def test_nothing_to_run(command: CommandInfo) -> None:
     """A command without a program is refused."""
     with pytest.raises(Invalid):
-        argv_of(command)
+        program_of(command)
 
 
 @given(
@@ -106,10 +110,17 @@ def test_a_module() -> None:
     message.input.size_bytes = 5
     spec = made(message)
     assert (spec.module, spec.stdin, spec.entry_point, spec.argv) == (path_of(module), path_of(text), "run", ("w",))
+    message.command.arguments.extend(["first", "second"])
+    message.command.user = "worker"
+    assert (made(message).program, made(message).argv, made(message).user) == ("w", ("first", "second"), None)
 
 
 def test_users() -> None:
-    """A user counts only if the operator's list has it."""
+    """A task may ask for whom it would get anyway and for those that the operator lists; else it is refused."""
     message = TaskInfo(command=CommandInfo(value="x", user="worker"))
-    assert made(message).user is None
-    assert made(message, ("worker",)).user == "worker"
+    assert made(message, Users("worker")).user is None
+    assert made(message, Users("root", ("other", "worker"))).user == "worker"
+    assert made(TaskInfo(command=CommandInfo(value="x")), Users("root")).user is None
+    for users in (Users(), Users("root"), Users("root", ("other",))):
+        with pytest.raises(Forbidden, match=r"user 'worker', whom executors\.process\.users"):
+            made(message, users)

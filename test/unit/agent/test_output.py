@@ -66,7 +66,7 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
     """A task that has written 100 bytes."""
     executor = FakeExecutor(lambda spec: Script(exit=None), name="fake")
     sandboxes = Sandboxes(tmp_path / "s", 1.0, 1, tuple)
-    spec = LaunchSpec(KEY, ("x",), (), sandboxes.make(KEY))
+    spec = LaunchSpec(KEY, "x", ("x",), (), sandboxes.make(KEY))
     handle = await executor.start(spec)
     executor.write(KEY, "stdout", bytes(range(100)))
     made = Box(executor, sandboxes, handle)

@@ -20,6 +20,7 @@ from edgerm_agent import tasks as module
 from edgerm_agent.blobs import Blobs
 from edgerm_agent.core.effects import Release, Start, Watch
 from edgerm_agent.core.events import Ended, Event, Started, StartFailed
+from edgerm_agent.launch import Users
 from edgerm_agent.sandboxes import Sandboxes
 from edgerm_agent.tasks import Tasks
 
@@ -70,7 +71,7 @@ class Bench:
             self.blobs,
             self.sandboxes,
             None,  # type: ignore[arg-type]  # nothing is fetched here
-            (),
+            Users("me"),
             self._instance,
         )
         self._events: asyncio.Queue[Event] = asyncio.Queue()

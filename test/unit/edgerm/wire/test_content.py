@@ -75,6 +75,10 @@ def test_a_reply_is_written_in_the_chosen_encoding() -> None:
         (["application/x-protobuf", "application/json"], JSON),
         (["application/x-protobuf, */*;q=0.1"], JSON),
         (["application/json;q=0, application/x-protobuf"], PROTOBUF),
+        (["application/json;q=0, */*"], PROTOBUF),
+        (["application/*, application/json; q=0.000"], PROTOBUF),
+        (["*/*;q=0, application/*"], JSON),
+        (["application/x-protobuf;q=0, */*"], JSON),
         (["text/html, application/x-protobuf; q=0.5"], PROTOBUF),
     ],
 )
@@ -83,7 +87,7 @@ def test_json_wins_where_it_is_allowed(accept: list[str], media_type: str) -> No
     assert negotiate(accept) == media_type
 
 
-@pytest.mark.parametrize("accept", [["text/html"], ["application/x-protobuf;q=0.0"], ["*/*;q=0"]])
+@pytest.mark.parametrize("accept", [["text/html"], ["application/x-protobuf;q=0.0"], ["*/*;q=0"], ["application/*;q=0, */*"]])
 def test_neither_allowed_is_an_error(accept: list[str]) -> None:
     """Who takes neither encoding is told so."""
     with pytest.raises(NotAcceptable, match="allows neither application/json nor application/x-protobuf"):

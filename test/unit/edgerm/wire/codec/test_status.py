@@ -13,7 +13,7 @@ from edgerm.core.errors import Invalid
 from edgerm.core.ids import TaskId
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, TaskState
-from edgerm.wire.codec.status import decode_status, encode_status, status_from_message, status_to_message
+from edgerm.wire.codec.status import TEXT_BYTES_MAX, decode_status, encode_status, status_from_message, status_to_message
 from edgerm.wire.v1 import tasks_pb2 as pb
 
 
@@ -36,6 +36,33 @@ def test_no_bytes_lead_to_another_error(data: bytes) -> None:
         assert isinstance(decode_status(data), Status)
     except Invalid as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_status_is_small_whoever_made_it(write: bool) -> None:
+    """Texts are cut to 4 KiB of valid UTF-8, of the output its end stays; what else is told is left out above that."""
+    text = "first " + "\N{EURO SIGN}" * 200_000 + " last"
+    if write:
+        extra = message(data=b"x" * 600_000).SerializeToString()
+        made = Status(TaskId("t"), TaskState.RUNNING, message=text, trap=text, output_tail=text, detail=text, extra=extra)
+        read = pb.TaskStatus.FromString(encode_status(made))
+        assert not read.HasField("data")
+    else:
+        big = message(message=text, trap=text, output_tail=text, detail=text, data=b"x" * 600_000, launch_id="l" * 10**6)
+        big.agent_id.value = "a" * 10**6
+        read = status_from_message(big)  # type: ignore[assignment]
+        assert (len(read.agent_id), len(read.launch_id), read.extra) == (255, 255, b"")  # type: ignore[arg-type, attr-defined]
+    for cut in (read.message, read.trap, read.detail):
+        assert cut == text[: len(cut)]
+        assert TEXT_BYTES_MAX - 2 <= len(cut.encode()) <= TEXT_BYTES_MAX
+    assert read.output_tail == text[-len(read.output_tail) :]
+    assert TEXT_BYTES_MAX - 2 <= len(read.output_tail.encode()) <= TEXT_BYTES_MAX
+
+
+def test_what_fits_is_kept() -> None:
+    """Data and labels within the bound are told as they came."""
+    extra = status_from_message(message(data=b"x" * 4000)).extra
+    assert status_to_message(Status(TaskId("t"), TaskState.RUNNING, extra=extra)).data == b"x" * 4000
 
 
 def test_a_status_of_the_master_has_no_uuid_field() -> None:

@@ -1,0 +1,26 @@
+"""What integration tests share: a master, and a bare HTTP client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from support.master import running_master
+
+from edgerm_master.main import Served
+
+
+@pytest.fixture
+async def master(tmp_path: Path) -> AsyncIterator[Served]:
+    async with running_master(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Sends no header that the test does not give."""
+    skipped = ["Accept", "Accept-Encoding", "Content-Type"]
+    async with aiohttp.ClientSession(skip_auto_headers=skipped, timeout=aiohttp.ClientTimeout(20)) as session:
+        yield session

@@ -1,0 +1,239 @@
+"""What the halves of the link say is never too big for those who carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import agent_ids, agents, frames, launches, orders, reports, roles, statuses, task_keys, tasks, updates
+
+from edgerm.core import link
+from edgerm.core.blobs import digest_of
+from edgerm.core.errors import TooLarge
+from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
+from edgerm.core.resources import Reservation, ResourceKey, Resources, coalesce
+from edgerm.core.scheduler import AgentSpec, BlobRef, Status, TaskSpec
+from edgerm.core.tasks import TaskState
+from edgerm.wire.codec.link import (
+    MESSAGE_BYTES_MAX,
+    decode_beat_answer,
+    encode_beat,
+    encode_beat_answer,
+    encode_join,
+)
+from edgerm.wire.codec.resources import resources_to_messages
+from edgerm.wire.codec.status import TEXT_BYTES_MAX
+from edgerm.wire.codec.tasks import EXCERPT_BYTES_MAX, excerpt, offload, task_spec
+from edgerm.wire.v1.tasks_pb2 import TaskInfo
+from edgerm_agent.link import ANSWER_BYTES_MAX
+from edgerm_master.api.agent import BODY_BYTES_MAX
+
+T = TypeVar("T")
+
+SMALL_BYTES = 1000  # so few that whatever is counted as too little shows at once
+MANY = 400  # more than fit into the budget that is used
+WIDE = "\N{GRINNING FACE}"  # 4 bytes
+ID = "\N{GREEK SMALL LETTER ALPHA}" * 127  # 254 bytes
+KEY = TaskKey(FrameworkId(ID), TaskId(ID), LaunchId(ID))
+BLOB = BlobRef(digest_of(b""), 2**63)
+AGENT = AgentSpec("h")
+AGENT_ID = AgentId("0" * 32)
+
+long_texts = st.builds(
+    lambda text, count: text * count, st.text(st.characters(codec="utf-8"), max_size=4), st.integers(0, 300)
+)
+amounts = st.one_of(
+    st.integers(1, 200).map(lambda count: coalesce((3 * n, 3 * n + 1) for n in range(2**60, 2**60 + count))),
+    st.builds(lambda text, count: frozenset(f"{text}{n}" for n in range(count)), long_texts, st.integers(1, 20)),
+)
+owners = st.builds(Reservation, roles.filter(lambda role: role != "*"), st.booleans(), long_texts)
+
+
+@st.composite
+def long_tasks(draw: st.DrawFn) -> TaskSpec:
+    """Tasks with whatever may be long, their TaskInfo in a blob."""
+    bag = Resources({ResourceKey("many", draw(st.lists(owners, max_size=3).map(tuple))): draw(amounts)})
+    spec = replace(draw(tasks), name=draw(long_texts), resources=bag, grace_s=draw(st.none() | st.floats(0, 10**8)))
+    return replace(spec, info=b"", info_blob=BLOB, blobs=(BLOB,) * draw(st.integers(0, 5)), executor="process")
+
+
+long_statuses = st.builds(
+    lambda status, message, trap, tail, detail: replace(
+        status, message=message, trap=trap, output_tail=tail, detail=detail
+    ),
+    statuses,
+    long_texts,
+    long_texts,
+    long_texts,
+    long_texts,
+)
+long_orders = orders | st.builds(
+    lambda launch, task: link.Order(1, replace(launch, key=launch.key._replace(task_id=task.task_id), task=task)),
+    launches,
+    long_tasks(),
+)
+long_reports = reports | st.builds(
+    lambda report, task: replace(report, key=report.key._replace(task_id=task.task_id), task=task),
+    reports,
+    long_tasks(),
+)
+long_updates = updates | st.builds(
+    lambda key, status: link.Update(key, 2**60, replace(status, task_id=key.task_id)), task_keys, long_statuses
+)
+long_agents = agents() | st.builds(lambda agent, name: replace(agent, name=name), agents(), long_texts)
+
+
+def master_half(bodies: Sequence[link.OrderBody]) -> link.MasterHalf:
+    """The master's half with these orders waiting."""
+    half = link.MasterHalf(1, 1)
+    for body in bodies:
+        half.order(body)
+    return half
+
+
+def agent_half(
+    agent: AgentSpec = AGENT, budget_bytes: int = SMALL_BYTES, agent_id: AgentId = AGENT_ID
+) -> link.AgentHalf:
+    """An agent's half that has not joined."""
+    return link.AgentHalf(agent_id, agent, 1, budget_bytes=budget_bytes)
+
+
+def join_parts(half: link.AgentHalf, told: Sequence[link.TaskReport]) -> list[link.Join]:
+    """All parts of its join; afterwards it is joined."""
+    parts = []
+    while True:
+        polled = half.poll(0.0, told)
+        assert polled is not None
+        number, part = polled
+        assert isinstance(part, link.Join)
+        parts.append(part)
+        answer = link.NextPart() if part.more else link.Welcome(2**32 - 1, 15.0)
+        half.join_answered(number, answer, 0.0)
+        if not part.more:
+            return parts
+
+
+def beat_of(half: link.AgentHalf) -> link.Beat:
+    """Its next beat."""
+    polled = half.poll(0.0, ())
+    assert polled is not None
+    assert isinstance(polled[1], link.Beat)
+    return polled[1]
+
+
+def largest(encode: Callable[[T], bytes], elements: Sequence[T]) -> int:
+    """The size of a message with the largest of these alone."""
+    return max((len(encode(element)) for element in elements), default=0)
+
+
+@given(st.lists(long_orders.map(lambda order: order.body), max_size=6), st.lists(frames, max_size=20))
+def test_an_answer_keeps_to_the_budget(bodies: list[link.OrderBody], waiting: list[link.Frame]) -> None:
+    """A beat's answer takes its budget at most, unless its first order alone takes more."""
+    half = master_half(bodies)
+    for frame in waiting:
+        half.send(frame)
+    answer = half.answer(SMALL_BYTES)
+    alone = largest(lambda order: encode_beat_answer(link.BeatAnswer(orders=(order,))), answer.orders[:1])
+    assert len(encode_beat_answer(answer)) <= max(SMALL_BYTES, alone + 16)
+    assert answer.orders or not bodies
+
+
+@given(st.lists(long_updates, max_size=6), st.lists(frames, max_size=20))
+def test_a_beat_keeps_to_the_budget(told: list[link.Update], waiting: list[link.Frame]) -> None:
+    """A beat takes its budget at most, unless its first update alone takes more."""
+    half = agent_half()
+    join_parts(half, ())
+    for update in told:
+        half.report(update)
+    for frame in waiting:
+        half.send(frame)
+    beat = beat_of(half)
+    alone = largest(lambda update: encode_beat(link.Beat(1, 1, (update,))), beat.updates[:1])
+    assert len(encode_beat(beat)) <= max(SMALL_BYTES, alone + 32)
+    assert beat.updates or not told
+
+
+@given(long_agents, agent_ids, st.lists(long_reports, max_size=6))
+def test_a_join_keeps_to_the_budget(agent: AgentSpec, agent_id: AgentId, told: list[link.TaskReport]) -> None:
+    """A part of a join takes the budget at most, unless the agent itself with one task takes more."""
+    for part in join_parts(agent_half(agent, agent_id=agent_id), told):
+        alone = largest(lambda report, part=part: encode_join(replace(part, tasks=(report,))), part.tasks[:1])  # type: ignore[misc]
+        assert len(encode_join(part)) <= max(SMALL_BYTES, alone, len(encode_join(replace(part, tasks=()))))
+
+
+# --- with the budget that is used, and the largest that a task and a status may be --------------------------------
+
+
+def largest_task() -> TaskSpec:
+    """A task whose excerpt is as large as it may be."""
+    message = TaskInfo(name=WIDE * 20_000)
+    message.task_id.value, message.agent_id.value = ID, AGENT_ID
+    message.command.value = "x"
+    spec, count = task_spec(message), 0
+    while True:
+        ports = coalesce((3 * n, 3 * n + 1) for n in range(2**60, 2**60 + count + 1))
+        del message.resources[:]
+        message.resources.extend(resources_to_messages(Resources({ResourceKey("ports"): ports})))
+        try:
+            offloaded = offload(task_spec(message))
+        except TooLarge:
+            return replace(spec, blobs=(BLOB, BLOB))
+        assert offloaded is not None
+        spec, count = offloaded.spec, count + 1
+
+
+def test_names_and_sizes_of_an_excerpt_are_bounded() -> None:
+    """A name is cut to 255 bytes of UTF-8; a task whose resources take too much is refused, with the size."""
+    task = largest_task()
+    assert task.name == excerpt(task).name == WIDE * 63
+    assert EXCERPT_BYTES_MAX - 64 < excerpt(task).ByteSize() <= EXCERPT_BYTES_MAX
+    many = Resources({ResourceKey("devices"): frozenset(f"device-{n}" for n in range(1000))})
+    with pytest.raises(TooLarge, match=f"resources take 1[0-9]{{4}} bytes, at most {EXCERPT_BYTES_MAX}"):
+        offload(replace(task, resources=many, info=b"x" * 2000))
+
+
+def test_many_large_orders_are_read_by_the_agent() -> None:
+    """However many tasks with long names and resources wait, the agent can read the answer, and gets all in time."""
+    task = largest_task()
+    half = master_half([link.Launch(KEY, ID, task) for _ in range(MANY)])
+    seen = 0
+    while seen < MANY:
+        data = encode_beat_answer(half.answer())
+        assert len(data) <= min(link.BUDGET_BYTES + 8192, ANSWER_BYTES_MAX)
+        answer = decode_beat_answer(data)
+        assert answer.orders[0].number == seen + 1
+        seen = answer.orders[-1].number
+        half.take(link.Beat(1, seen))
+
+
+def test_many_large_tasks_and_statuses_are_read_by_the_master() -> None:
+    """However many tasks with long names run or end with long texts, the master takes each join and each beat."""
+    task = largest_task()
+    half = agent_half(budget_bytes=link.BUDGET_BYTES)
+    told = [link.TaskReport(KEY, TaskState.RUNNING, 1, ID, task) for _ in range(MANY)]
+    parts = join_parts(half, told)
+    assert sum(len(part.tasks) for part in parts) == MANY
+    assert max(len(encode_join(part)) for part in parts) <= min(link.BUDGET_BYTES + 8192, BODY_BYTES_MAX)
+    text = WIDE * 100_000
+    status = Status(
+        KEY.task_id, TaskState.FAILED, message=text, trap=text, output_tail=text, detail=text, extra=b"x" * 10**6
+    )
+    half.report(link.Update(KEY, 1, status))
+    for _ in range(MANY):
+        half.report(link.Update(KEY, 1, replace(status, message=WIDE * 1024, trap="", output_tail="", extra=b"")))
+    assert len(encode_beat(beat_of(half))) <= min(link.BUDGET_BYTES + 8 * TEXT_BYTES_MAX, BODY_BYTES_MAX)
+
+
+def test_an_answer_that_no_agent_could_read_is_shortened() -> None:
+    """Should an answer be too large all the same, its last orders are left for the next one."""
+    task = replace(largest_task(), info_blob=None, info=b"")
+    orders = tuple(link.Order(n + 1, link.Launch(KEY, ID, task)) for n in range(2 * MESSAGE_BYTES_MAX // 4096))
+    answer = decode_beat_answer(encode_beat_answer(link.BeatAnswer(False, 7, orders)))
+    assert answer.persisted == 7
+    assert answer.more
+    assert [order.number for order in answer.orders] == list(range(1, len(answer.orders) + 1))
+    assert 0 < len(answer.orders) < len(orders)
