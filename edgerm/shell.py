@@ -7,6 +7,7 @@ durable yet, one thread writes. A write that fails ends the process: nobody may 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -54,6 +55,8 @@ class Shell(Generic[C, V]):
         self._loop = asyncio.get_running_loop()
         self._write = write
         self._tick_event = tick
+        # Loop and writer hand each other short work many times a second: Python's 5 ms would be most of the wait.
+        sys.setswitchinterval(0.0005)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._outbox: Outbox[Spoken] = Outbox()
         self._takers: dict[type, Taker] = {}

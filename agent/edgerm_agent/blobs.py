@@ -177,9 +177,11 @@ class Blobs:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     def _touch(self, digest: Digest) -> bool:
-        if self._store.has(digest):
+        try:
             self._store.touch(digest, time.time())
-        return self._store.has(digest)
+        except NotFound:
+            return False
+        return True
 
     def _open(self, ref: BlobRef, offset_bytes: int, referenced: set[Digest]) -> BlobWriter:
         self._store.evict(referenced, time.time(), ref.size_bytes)

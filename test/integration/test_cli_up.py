@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edgerm.cli.box import _welcome
 from edgerm_frameworks.modules import WINDOWED_STATS
 
 EDGERM = [sys.executable, "-m", "edgerm.cli.main"]
@@ -23,10 +24,10 @@ Edgerm = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @contextmanager
-def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*options: str, user: bool = True) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`edgerm up` and its master's URL; it ends with the block, if not before."""
     reading, writing = os.pipe()
-    command = [*EDGERM, "up", "--lifeline", str(reading), *options, *USER]
+    command = [*EDGERM, "up", "--lifeline", str(reading), *options, *(USER if user else [])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True, pass_fds=(reading,)
     ) as up:
@@ -39,6 +40,24 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield up, match[1]
         finally:
             os.close(writing)
+
+
+@pytest.mark.parametrize(("runs_processes", "hint"), [(True, "run --process --"), (False, "run --wasm")])
+def test_up_suggests_only_what_runs(capsys: pytest.CaptureFixture[str], runs_processes: bool, hint: str) -> None:
+    """Whether processes run, or modules alone, the example is one that works; and root is told how to get both."""
+    _welcome("http://m", 1, Path("/up"), runs_processes)
+    told = capsys.readouterr().out
+    assert re.findall(r"edgerm (run --\S+(?: --)?)", told) == [hint]
+    assert ("--process-user root" in told) == (not runs_processes)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to name a user for processes: run as root")
+def test_up_as_root_without_a_user_suggests_a_module() -> None:
+    """As root nothing suggests a process before a user for them is named."""
+    with started(user=False) as (up, _):
+        assert up.stdout is not None
+        told = "".join(iter(up.stdout.readline, "For processes too, as root: edgerm up --process-user root\n"))
+    assert "--process" not in told
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,17 @@ async def test_a_blob_goes_in_and_comes_out(http: aiohttp.ClientSession) -> None
         assert (answer.status, answer.content_length) == (200, len(DATA))
 
 
+async def test_a_blob_whose_file_is_gone(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """A file that somebody removed from the master's disk is a blob that is not there, and may be put again."""
+    for first_asked in ("GET", "HEAD", "PUT"):
+        assert await put(http, NAME, DATA) == 201
+        [file] = (path for path in (tmp_path / "master").rglob(NAME) if path.is_file())
+        file.unlink()
+        if first_asked != "PUT":
+            async with http.request(first_asked, f"/artifacts/{NAME}") as answer:
+                assert answer.status == 404
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "part"),
     [

@@ -8,14 +8,15 @@ import socket
 from pathlib import Path
 
 import aiohttp
+import pytest
 from support.fake_agent import FakeAgent
 from support.master import SCHEDULER, Framework, running_master, task
 
 SUBSCRIBE = {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "u", "name": "slow"}}}
 
 
-async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path) -> None:
-    """Events for a stalled framework are bounded: its stream is closed, the master goes on, others notice nothing."""
+async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Events for a stalled framework are bounded: its stream is closed, with a word in the log, and others go on."""
     async with running_master(tmp_path, limits={"stream_bytes": 100_000}) as master:
         port = int(master.url.rsplit(":", 1)[1])
         slow = socket.create_connection(("127.0.0.1", port))
@@ -48,6 +49,7 @@ async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path) -> None:
             offer = await other.offer()
             await other.launch(offer, task(offer, "t"))
             assert (await other.status())["state"] == "TASK_RUNNING"
+        assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
 async def test_a_doorbell_rings_and_idles(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ async def test_following_to_the_end(box: Box) -> None:
     assert await box.lane.next() == Data(104, b"", True)
 
 
+async def test_a_credit_of_nothing_is_answered(box: Box) -> None:
+    """The master hears that a silent stream lives, and from where it goes on; nothing is sent twice or left out."""
+    box.lane.send(OpenLog(KEY, False, 40, True, 1000))
+    assert await box.lane.next() == Data(40, bytes(range(40, 100)))
+    box.lane.send(Credit(0))
+    assert await box.lane.next() == Data(100, b"")
+    box.executor.write(KEY, "stdout", b"more")
+    assert await box.lane.next() == Data(100, b"more")
+
+
 async def test_a_look_ends_where_the_output_is(box: Box) -> None:
     """Without following, the stream ends at the present end although the task runs."""
     box.lane.send(OpenLog(KEY, False, 95, False, 1000))

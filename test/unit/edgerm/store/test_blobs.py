@@ -75,6 +75,18 @@ def test_any_chunks_make_the_blob(tmp_path: Path, chunks: list[bytes], announced
     assert store.read(digest_of(data), 0, 1000) == data
 
 
+def test_a_blob_whose_file_is_gone_is_not_here(store: BlobStore) -> None:
+    """A file that somebody removed is noticed at the next use, and the blob can be written anew."""
+    for _ in range(2):
+        with store.writer(DIGEST) as writer:
+            writer.write(DATA)
+            writer.commit(T0_S)
+        store.path(DIGEST).unlink()
+        with pytest.raises(NotFound, match="not here any more"):
+            store.touch(DIGEST, T0_S)
+        assert (store.has(DIGEST), store.total_bytes) == (False, 0)
+
+
 def test_wrong_bytes_are_not_kept(store: BlobStore) -> None:
     """Bytes with another hash are refused at commit, naming it, and nothing of them stays."""
     with store.writer(DIGEST) as writer:
