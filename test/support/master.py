@@ -23,6 +23,7 @@ INFO: Json = {"user": "tester", "name": "contract"}
 SUBSCRIBE: Json = {"type": "SUBSCRIBE", "subscribe": {"framework_info": INFO}}
 JSON_TYPE = {"Content-Type": "application/json"}
 PROTOBUF_TYPE = {"Content-Type": "application/x-protobuf"}
+PATIENCE_S = 60.0  # so that a test that waits for what does not come fails
 NOWHERE: Json = {"value": "nowhere"}  # an agent that no master knows
 
 
@@ -97,7 +98,10 @@ class Framework:
 
     async def next(self) -> Json:
         """The next event, whatever it is; raises EOFError at the end of the stream."""
-        return self.unread.pop(0) if self.unread else await self._read()
+        if self.unread:
+            return self.unread.pop(0)
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._read()
 
     async def _read(self) -> Json:
         line = await self.answer.content.readline()
@@ -117,8 +121,9 @@ class Framework:
         for index, event in enumerate(self.unread):
             if event["type"] == kind:
                 return self.unread.pop(index)
-        while (event := await self._read())["type"] != kind:
-            self.unread.append(event)
+        async with asyncio.timeout(PATIENCE_S):
+            while (event := await self._read())["type"] != kind:
+                self.unread.append(event)
         return event
 
     async def offer(self) -> Json:

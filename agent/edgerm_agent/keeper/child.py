@@ -38,8 +38,8 @@ class Plan:
         self.groups = [group for group in _list(body, "groups") if isinstance(group, int) and 0 <= group <= ID_MAX]
         self.procs = protocol.texts_of(body, "procs")
         self.as_bytes = protocol.optional_integer_of(body, "as_bytes", 1, (1 << 62) - 1)
-        if not self.argv or not self.program:
-            raise Refused(protocol.LAUNCH_FAILED, "the command is empty")
+        if not self.argv or not self.argv[0] or not self.program:
+            raise Refused(protocol.LAUNCH_FAILED, "the command, or its name in argv, is empty")
         if any(b"\0" in text for text in (self.program, *self.argv, *self.env, *self.env.values())):
             raise Refused(protocol.LAUNCH_FAILED, "the command or its environment holds a NUL character")
         if any(not name or b"=" in name for name in self.env):

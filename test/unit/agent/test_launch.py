@@ -19,6 +19,7 @@ from edgerm_agent.launch import Users, environment, launch_spec, limits_of, port
 
 KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
 AGENT = AgentId("0" * 32)
+NOBODY = Users()
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
@@ -27,7 +28,7 @@ def path_of(digest: Digest) -> Path:
     return Path("/blobs") / digest
 
 
-def made(message: TaskInfo, users: Users = Users()) -> LaunchSpec:
+def made(message: TaskInfo, users: Users = NOBODY) -> LaunchSpec:
     """The launch of a message."""
     message.name = message.name or "task"
     message.task_id.value, message.agent_id.value = "t", AGENT
@@ -43,7 +44,7 @@ def made(message: TaskInfo, users: Users = Users()) -> LaunchSpec:
         (CommandInfo(shell=False, value="/bin/a"), "/bin/a", ("/bin/a",)),
         (CommandInfo(shell=False, value="/bin/a", arguments=["b", "-x"]), "/bin/a", ("b", "-x")),
         (CommandInfo(shell=False, value="/bin/sh", arguments=["-sh"]), "/bin/sh", ("-sh",)),
-        (CommandInfo(shell=False, value="a", arguments=["", ""]), "a", ("", "")),
+        (CommandInfo(shell=False, value="a", arguments=["b", ""]), "a", ("b", "")),
         (CommandInfo(shell=False, arguments=["a", "-x"]), "a", ("a", "-x")),
     ],
 )
@@ -54,9 +55,17 @@ def test_program_and_argv(command: CommandInfo, program: str, argv: tuple[str, .
     assert (made(message).program, made(message).argv) == (program, argv)
 
 
-@pytest.mark.parametrize("command", [CommandInfo(), CommandInfo(shell=False), CommandInfo(shell=False, arguments=[""])])
+@pytest.mark.parametrize(
+    "command",
+    [
+        CommandInfo(),
+        CommandInfo(shell=False),
+        CommandInfo(shell=False, arguments=[""]),
+        CommandInfo(shell=False, value="a", arguments=["", "b"]),
+    ],
+)
 def test_nothing_to_run(command: CommandInfo) -> None:
-    """A command without a program is refused."""
+    """A command without a program, or whose program would have no name, is refused."""
     with pytest.raises(Invalid):
         program_of(command)
 

@@ -87,7 +87,9 @@ def test_json_wins_where_it_is_allowed(accept: list[str], media_type: str) -> No
     assert negotiate(accept) == media_type
 
 
-@pytest.mark.parametrize("accept", [["text/html"], ["application/x-protobuf;q=0.0"], ["*/*;q=0"], ["application/*;q=0, */*"]])
+@pytest.mark.parametrize(
+    "accept", [["text/html"], ["application/x-protobuf;q=0.0"], ["*/*;q=0"], ["application/*;q=0, */*"]]
+)
 def test_neither_allowed_is_an_error(accept: list[str]) -> None:
     """Who takes neither encoding is told so."""
     with pytest.raises(NotAcceptable, match="allows neither application/json nor application/x-protobuf"):

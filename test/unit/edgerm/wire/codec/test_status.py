@@ -13,7 +13,13 @@ from edgerm.core.errors import Invalid
 from edgerm.core.ids import TaskId
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, TaskState
-from edgerm.wire.codec.status import TEXT_BYTES_MAX, decode_status, encode_status, status_from_message, status_to_message
+from edgerm.wire.codec.status import (
+    TEXT_BYTES_MAX,
+    decode_status,
+    encode_status,
+    status_from_message,
+    status_to_message,
+)
 from edgerm.wire.v1 import tasks_pb2 as pb
 
 
@@ -44,11 +50,15 @@ def test_a_status_is_small_whoever_made_it(write: bool) -> None:
     text = "first " + "\N{EURO SIGN}" * 200_000 + " last"
     if write:
         extra = message(data=b"x" * 600_000).SerializeToString()
-        made = Status(TaskId("t"), TaskState.RUNNING, message=text, trap=text, output_tail=text, detail=text, extra=extra)
+        made = Status(
+            TaskId("t"), TaskState.RUNNING, message=text, trap=text, output_tail=text, detail=text, extra=extra
+        )
         read = pb.TaskStatus.FromString(encode_status(made))
         assert not read.HasField("data")
     else:
-        big = message(message=text, trap=text, output_tail=text, detail=text, data=b"x" * 600_000, launch_id="l" * 10**6)
+        big = message(
+            message=text, trap=text, output_tail=text, detail=text, data=b"x" * 600_000, launch_id="l" * 10**6
+        )
         big.agent_id.value = "a" * 10**6
         read = status_from_message(big)  # type: ignore[assignment]
         assert (len(read.agent_id), len(read.launch_id), read.extra) == (255, 255, b"")  # type: ignore[arg-type, attr-defined]
