@@ -48,7 +48,7 @@ async def run(wish: Wish) -> int:
             if wish.detach:
                 stays = await _detach(handle)
                 return 0 if stays else exit_status(handle.status)
-            return await _attend(cluster, handle)
+            return await _attend(cluster, handle, wish.options.get("timeout_s"))
     finally:
         if stays:
             await cluster.close()
@@ -83,11 +83,15 @@ class _signals_kill:  # noqa: N801 - used as a block
             raise SystemExit(EDGERM_FAILED)
 
 
-async def _attend(cluster: Cluster, handle: TaskHandle) -> int:
-    """Pour its output here until it has ended."""
+async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None) -> int:
+    """Pour its output here until it has ended. `timeout_s` bounds the wait for room as well."""
     hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle)
     try:
-        status = await handle.started()
+        async with asyncio.timeout(timeout_s):
+            status = await handle.started()
+    except TimeoutError:
+        _say(f"task {handle.task_id} did not start within {timeout_s:g} s; why: edgerm explain {cluster.framework_id}")
+        return TIMED_OUT
     finally:
         hint.cancel()
     if status.agent_id is not None and status.state.name not in ("DROPPED", "ERROR"):
@@ -148,14 +152,14 @@ def _story(status: Status) -> str:
 
 def exit_status(status: Status) -> int:
     """The exit status that stands for how a task ended."""
+    if status.reason is Reason.MAX_COMPLETION_TIME_REACHED:
+        return TIMED_OUT
     if status.signal is not None:
         return 128 + status.signal
     if status.exit_code is not None:
         return status.exit_code & 0xFF
     if status.state is TaskState.FINISHED:
         return 0
-    if status.reason is Reason.MAX_COMPLETION_TIME_REACHED:
-        return TIMED_OUT
     if status.trap:
         return TRAPPED
     limits = (Reason.CONTAINER_LIMITATION_MEMORY, Reason.CONTAINER_LIMITATION_DISK)

@@ -24,15 +24,19 @@ def command(wait: bool, task: str, master: str) -> None:
 
     TASK is a task's id, a beginning of it that no other task has, or FRAMEWORK/TASK.
     """
+    from edgerm.sdk.operator import Name  # noqa: PLC0415
+
     name = task_name(task)
 
     async def kill(operator: Operator) -> str:
+        found = await operator.task(name)  # before it ends: a beginning may then be another task's as well
         state = await operator.kill(name)
         if state.terminal:
             return f"task {task} has ended before: {state.name}"
         if not wait:
             return f"task {task} was asked to end"
-        return f"task {task} has ended: {(await _end(operator, name)).name}"
+        whole = Name(found.task_id.value, found.framework_id.value)
+        return f"task {task} has ended: {(await _end(operator, whole)).name}"
 
     click.echo(ask(master, kill), err=True)
 

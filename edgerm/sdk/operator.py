@@ -28,6 +28,13 @@ class Name(NamedTuple):
     task_id: str
     framework_id: str | None = None
 
+    def fits(self, task: tasks_pb2.Task, *, exact: bool) -> bool:
+        """Whether it names `task`: by the whole id, or (not `exact`) by a beginning of it."""
+        if self.framework_id not in (None, task.framework_id.value):
+            return False
+        task_id = task.task_id.value
+        return task_id == self.task_id if exact else task_id.startswith(self.task_id)
+
 
 class Chunk(NamedTuple):
     """Part of a task's output; a gap between chunks means that the agent had no room for what is missing."""
@@ -55,18 +62,14 @@ class Operator:
         return (await self._ask(master_pb2.Call.GET_TASKS)).get_tasks
 
     async def task(self, name: Name) -> tasks_pb2.Task:
-        """The task with this id, else one whose id begins so; of several launches the latest."""
+        """The task with this id, else one whose id begins so; live before ended ones, then the latest launch."""
         view = await self.tasks()
-        tasks = [
-            task
-            for task in (*view.completed_tasks, *view.unreachable_tasks, *view.tasks)
-            if name.framework_id in (None, task.framework_id.value)
-        ]
-        exact = [task for task in tasks if task.task_id.value == name.task_id]
-        found = exact or [task for task in tasks if task.task_id.value.startswith(name.task_id)]
-        if not found:
-            raise NotFound(f"no task {name.task_id!r} is known; see: edgerm ps --all")
-        return found[-1]
+        for exact in (True, False):
+            for tasks in ((*view.unreachable_tasks, *view.tasks), view.completed_tasks):
+                found = [task for task in tasks if name.fits(task, exact=exact)]
+                if found:
+                    return found[-1]
+        raise NotFound(f"no task {name.task_id!r} is known; see: edgerm ps --all")
 
     async def offers(self) -> operator_pb2.Response.GetOffers:
         """Offers that no framework has answered yet."""

@@ -12,6 +12,11 @@ import pytest
 from support.fake_agent import FakeAgent
 from support.master import SCHEDULER, Framework, running_master, task
 
+from edgerm.core.errors import Invalid
+from edgerm.core.scheduler import Update
+from edgerm.wire.codec.scheduler import event_to_message
+from edgerm_master.api import scheduler
+
 SUBSCRIBE = {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "u", "name": "slow"}}}
 
 
@@ -53,6 +58,31 @@ async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, caplog: pyte
             await other.launch(offer, task(offer, "t"))
             assert (await other.status())["state"] == "TASK_RUNNING"
         assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
+
+
+async def test_a_stream_that_breaks_leaves_one_line(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An event that cannot be written ends its stream with the reason in one line of the log, and no traceback."""
+
+    def unwritable(event: object, *rest: object) -> object:
+        if isinstance(event, Update):
+            raise Invalid("this cannot be said")
+        return event_to_message(event, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scheduler, "event_to_message", unwritable)
+    async with running_master(tmp_path) as master, Framework(master.url) as framework:
+        nobody = {"task_id": {"value": "t"}, "agent_id": {"value": "nowhere"}}
+        assert await framework.call("RECONCILE", tasks=[nobody]) == 202
+        with pytest.raises((aiohttp.ClientError, EOFError)):
+            await framework.next()
+        while await framework.call("REVIVE") == 202:  # until the master has seen the end
+            pass
+    assert capsys.readouterr().out.count("this cannot be said") == 1
+    assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
 async def test_a_doorbell_rings_and_idles(tmp_path: Path) -> None:

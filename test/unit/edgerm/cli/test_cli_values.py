@@ -25,6 +25,7 @@ from edgerm.core.tasks import Reason, TaskState
         (Status(TaskId("t"), TaskState.KILLED), 137),
         (Status(TaskId("t"), TaskState.FAILED, trap="unreachable"), 134),
         (Status(TaskId("t"), TaskState.FAILED, reason=Reason.MAX_COMPLETION_TIME_REACHED), 124),
+        (Status(TaskId("t"), TaskState.FAILED, signal=15, reason=Reason.MAX_COMPLETION_TIME_REACHED), 124),
         (Status(TaskId("t"), TaskState.FAILED, reason=Reason.CONTAINER_LIMITATION_MEMORY), 137),
         (Status(TaskId("t"), TaskState.FAILED, reason=Reason.EXECUTOR_TERMINATED), 125),
         (Status(TaskId("t"), TaskState.DROPPED), 125),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -50,7 +51,8 @@ async def test_a_followed_output_without_a_frame_is_dropped(monkeypatch: pytest.
     lane = Lane()
     stream = lane.opened()
     with pytest.raises(Unavailable, match="sent nothing for"):
-        await stream.read()
+        async with asyncio.timeout(30):
+            await stream.read()
     stream.close("over")
     assert lane.sent[-1] == Close("over")
 
