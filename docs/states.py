@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgerm.core import link, tasks
+from edgerm.sdk.core import session
 from edgerm_master.core import agents, frameworks
 
 PAGE = Path(__file__).with_name("states.md")
@@ -62,6 +63,13 @@ MACHINES = [
         "A new framework subscribes at once; one that the registry knows is disconnected until it comes back.",
         frameworks.FrameworkState.DISCONNECTED,
         frameworks.FRAMEWORK_MOVES,
+    ),
+    Machine(
+        "A framework's session, in the SDK",
+        "`edgerm/sdk/core/session.py`, `SESSION_MOVES`",
+        "It subscribes, and again with its id whenever the stream breaks, until one side ends it.",
+        session.SessionState.DISCONNECTED,
+        session.SESSION_MOVES,
     ),
 ]
 

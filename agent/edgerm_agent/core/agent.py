@@ -201,9 +201,10 @@ class Agent:
             self._out.append(SessionBegan(self._half.session))
 
     def _persisted(self, update: Update) -> None:
+        """Owe it no more. Not journaled: after a crash it is sent again, and the master drops what it has."""
         task = self._tasks.get(update.key)
         if task is not None:
-            self._change(task, owed=tuple(owed for owed in task.run.owed if owed.seq > update.seq))
+            task.run = replace(task.run, owed=tuple(owed for owed in task.run.owed if owed.seq > update.seq))
 
     def _order(self, body: OrderBody, present: frozenset[Digest]) -> None:
         match body:
