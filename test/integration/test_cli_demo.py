@@ -69,7 +69,7 @@ def test_the_demo_leaves_nothing_when_it_is_stopped(env: dict[str, str], way: si
     """Neither Ctrl-C nor kill -9 leaves a process behind."""
     demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert demo.stdout is not None
-    while "/24 sensors" not in demo.stdout.readline():
+    while "master at" not in demo.stdout.readline():
         pass
     family = family_of(demo.pid)
     demo.send_signal(way)
