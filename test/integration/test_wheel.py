@@ -139,6 +139,14 @@ print(*filter(importlib.util.find_spec, sys.argv[1:]))
     assert present == ""
 
 
+def test_the_command_without_its_extra_says_what_to_install(install: Install, tmp_path: Path) -> None:
+    """A bare install has the script, and one line with the remedy instead of a traceback."""
+    command = [str(install("") / "edgerm"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "edgerm: the command line is not installed; run: pip install 'edgerm[cli]'\n"
+
+
 def test_the_command_runs_from_the_wheel(install: Install, tmp_path: Path) -> None:
     """`edgerm --version` and `edgerm --help` answer with no more than the extra "cli"."""
     programs = install("cli")
