@@ -17,7 +17,7 @@ Finding = tuple[str, bool, str]
 @click.command("doctor", short_help="Say what this box can do, and why not.")
 @master_option
 def command(master: str) -> None:
-    """Look at Python, libraries, kernel features, the agent's data directory and the master. Changes nothing.
+    """Look at Python, libraries, kernel features, the agent's data directory and the master. Leaves nothing behind.
 
     Exit status 1 if something is not well; each such line says what to do.
     """

@@ -175,7 +175,7 @@ def _value(attribute: Any) -> str:
 
 def _framework_row(framework: master_pb2.Response.GetFrameworks.Framework) -> dict[str, Any]:
     info = framework.framework_info
-    state = "active" if framework.active else "connected" if framework.connected else "away"
+    state = "active" if framework.active else "disconnected"
     return {
         "framework": info.id.value,
         "name": info.name,

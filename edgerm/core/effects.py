@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-STORE_OPERATIONS_MAX = 128
+BATCH_OPERATIONS_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Outbox(Generic[S]):
         """The changes to write next, in order, at most 128; empty when there are none or a batch is under way."""
         if self._writing:
             return []
-        size = min(len(self._changes), STORE_OPERATIONS_MAX)
+        size = min(len(self._changes), BATCH_OPERATIONS_MAX)
         self._writing = size
         return [self._changes.popleft() for _ in range(size)]
 

@@ -22,9 +22,8 @@ from edgerm.core.tasks import TaskState
 from edgerm.core.texts import utf8_bytes
 
 BEAT_INTERVAL_S = 15.0
-MISSED_BEATS_MAX = 5
 BUDGET_BYTES = 256 * 1024
-FRAMES_MAX = 256
+QUEUED_FRAMES_MAX = 256
 NAME_BYTES_MAX = 255  # of a task whose TaskInfo travels as a blob; the whole name is in there
 RETRY_FIRST_S = 1.0
 
@@ -312,7 +311,7 @@ class MasterHalf:
 
     def send(self, frame: Frame) -> bool:
         """Queue a frame for the next answer; False when the queue is full and the stream must be given up."""
-        if len(self._frames) >= FRAMES_MAX:
+        if len(self._frames) >= QUEUED_FRAMES_MAX:
             return False
         self._frames.append(frame)
         return True
@@ -442,7 +441,7 @@ class AgentHalf:
 
     def send(self, frame: Frame) -> bool:
         """Queue a frame; False when the queue is full: the stream must slow down."""
-        if len(self._frames) >= FRAMES_MAX:
+        if len(self._frames) >= QUEUED_FRAMES_MAX:
             return False
         self._frames.append(frame)
         return True

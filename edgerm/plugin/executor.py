@@ -1,4 +1,4 @@
-"""What an executor is: five verbs, and the values that cross its border.
+"""What an executor is: its verbs, and the values that cross its border.
 
 An executor runs tasks of one kind (WASM modules, processes, containers) and decides nothing about who may run
 them. The agent journals a `Handle` before it relies on it; after a restart it gives the handle back to `adopt`.

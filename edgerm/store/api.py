@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from edgerm.core.effects import BATCH_OPERATIONS_MAX
 from edgerm.core.errors import Code, EdgermError, Invalid, TooLarge
 
-BATCH_OPERATIONS_MAX = 128
 BATCH_BYTES_MAX = 1_000_000
 KIND_CHARACTERS_MAX = 64
 KEY_BYTES_MAX = 1024

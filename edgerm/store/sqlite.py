@@ -5,7 +5,7 @@ What lives here: the only use of `sqlite3`. A batch is one transaction, one call
 
 Choices, measured with blobs of 300 and 2,000 bytes (`docs/performance.md`):
 - A table with a rowid and an index on (kind, key), not `WITHOUT ROWID`: blobs would stand in the index, and a row
-  would cost about twice the bytes in the log. Pages of 4096 bytes, as flash and file systems have them.
+  would cost three to six times the bytes in the log. Pages of 4096 bytes, as flash and file systems have them.
 - The log is folded into the file at 1,000 pages (4 MiB), so a page that changes often is written there once for many
   commits. `auto_vacuum` stays off: free pages are used again, and moving pages would only wear the flash.
 - Each row carries a CRC-32 and the file's structure is checked when it is opened, because the file systems of edge

@@ -13,7 +13,7 @@ from edgerm_frameworks.modules import WINDOWED_STATS
 
 
 async def main(master: str) -> None:
-    """Each step of a task's life, in five lines."""
+    """A task's life, step by step."""
     # 1. Subscribe as a framework. On leaving the block the framework, and whatever it still runs, is ended.
     async with connect(master) as cluster:
         # 2. Launch a WASM module. It goes to the first agent that offers 0.1 CPUs and 32 MiB; the module itself and
@@ -25,7 +25,7 @@ async def main(master: str) -> None:
         print(result.state.name, "exit code", result.exit_code)
         print(result.output.decode(), end="")
 
-        # 4. A task that lasts is launched, watched, and killed.
+        # 4. A task that lasts is launched, watched, and awaited.
         handle = await cluster.launch(wasm=WINDOWED_STATS, args=["1"], input=b"7\n")
         async for piece in handle.logs():
             print("live:", piece.decode(), end="")

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import pytest
 
+from edgerm.core.effects import BATCH_OPERATIONS_MAX
 from edgerm.core.errors import Conflict, Invalid, TooLarge
 from edgerm.store.api import (
     BATCH_BYTES_MAX,
-    BATCH_OPERATIONS_MAX,
     KEY_BYTES_MAX,
     VERSION_MAX,
     Change,

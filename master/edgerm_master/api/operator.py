@@ -198,4 +198,4 @@ def _framework_id(
 
 
 def _version() -> infos_pb2.VersionInfo:
-    return infos_pb2.VersionInfo(version=MESOS_VERSION, git_tag=f"edgerm-{EDGERM_VERSION}")
+    return infos_pb2.VersionInfo(version=MESOS_VERSION, edgerm_version=EDGERM_VERSION)

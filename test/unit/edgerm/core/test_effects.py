@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edgerm.core.effects import STORE_OPERATIONS_MAX, Change, Drop, Outbox, Put, Spoken, Volatile
+from edgerm.core.effects import BATCH_OPERATIONS_MAX, Change, Drop, Outbox, Put, Spoken, Volatile
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
     def take_batch(self) -> None:
         """One batch at a time, of bounded size, in order."""
         batch = self.outbox.take_batch()
-        assert len(batch) <= STORE_OPERATIONS_MAX
+        assert len(batch) <= BATCH_OPERATIONS_MAX
         if self.batch:
             assert not batch
         else:

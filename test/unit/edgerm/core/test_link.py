@@ -13,8 +13,8 @@ from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.link import (
     BUDGET_BYTES,
-    FRAMES_MAX,
     LINK_MOVES,
+    QUEUED_FRAMES_MAX,
     REJOIN,
     RETRY_FIRST_S,
     AgentHalf,
@@ -354,7 +354,7 @@ def test_frames_wait_for_room_and_are_sent_once() -> None:
 def test_the_queues_of_frames_are_bounded() -> None:
     """Both halves refuse a frame when 256 wait."""
     for half in (MasterHalf(7, 1), agent_half()):
-        assert all(half.send(Frame(1, Close())) for _ in range(FRAMES_MAX))
+        assert all(half.send(Frame(1, Close())) for _ in range(QUEUED_FRAMES_MAX))
         assert not half.send(Frame(1, Close()))
 
 
