@@ -341,11 +341,6 @@ class MasterHalf:
         more = count < len(self._orders) or bool(self._frames)
         return BeatAnswer(False, self.taken, orders, tuple(frames), more)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether an answer now would carry something."""
-        return bool(self._orders or self._frames)
-
 
 REJOIN = BeatAnswer(join=True)
 

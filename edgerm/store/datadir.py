@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -54,27 +54,6 @@ class DataDir:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace the file by these bytes: on return they are on the medium, and at no time is there half of them.
-
-    Raises Unavailable if the medium refuses; then the former content stands.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with explained(path, "free some space or check the mount"):
-        try:
-            with temporary.open("wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_directory(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
 
 
 def sync_directory(path: Path) -> None:

@@ -53,13 +53,12 @@ JOB = r"""PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-mount -t tmpfs -o mode=1777 tmpfs /tmp
 ln -sf /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 /run/busybox ip link set lo up
 /run/busybox hostname edgebox
 for port in /sys/class/virtio-ports/*; do read -r name <$port/name; ln -s /dev/${port##*/} /run/$name; done
-cd CWD && env -i ENVIRONMENT /run/busybox setsid COMMAND </dev/null >/run/output 2>&1
+cd CWD 2>/run/output && env -i ENVIRONMENT /run/busybox setsid COMMAND </dev/null >/run/output 2>&1
 echo $? >/run/status
 /run/busybox reboot -f
 """

@@ -24,7 +24,7 @@ from edgerm.core.blobs import digest_of
 from edgerm.core.errors import Unavailable
 from edgerm.store.api import Put
 from edgerm.store.blobs import BlobStore
-from edgerm.store.datadir import DataDir, write_durably
+from edgerm.store.datadir import DataDir
 from edgerm.store.sqlite import SqliteStore
 
 here = Path.cwd()
@@ -136,21 +136,8 @@ print(store.total_bytes, os.listdir("partial"))
     assert left == "0 []"
 
 
-def test_a_small_file_that_does_not_fit_keeps_its_content(tmp_path: Path) -> None:
-    """write_durably on a full disk leaves the former file, and no temporary one."""
-    script = """
-write_durably(here / "id", b"former")
-fill()
-print(refused(write_durably, here / "id", bytes(10_000)))
-print((here / "id").read_bytes(), sorted(os.listdir()))
-"""
-    error, left = run_on_tmpfs(tmp_path, "256k", script)
-    assert error.startswith(f"{tmp_path}/id: no space left on the device")
-    assert left == "b'former' ['filler', 'id']"
-
-
 def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
-    """On a read-only file system directory, store, blob and small file are refused with the path and words about it."""
+    """On a read-only file system directory, store and blob are refused with the path and words about it."""
     script = """
 DataDir.open(here / "old", "agent").close()
 SqliteStore(here / "s.db").close()
@@ -158,14 +145,13 @@ blobs = BlobStore(here / "blobs", 1000)
 os.system("mount -o remount,ro edgerm-test .")
 print(refused(DataDir.open, here / "old", "agent"))
 print(refused(DataDir.open, here / "new", "agent"))
-print(refused(write_durably, here / "id", b""))
 print(refused(blobs.writer, digest_of(b"")))
 print(refused(BlobStore, here / "other", 1000))
 print(refused(SqliteStore, here / "s.db"))
 print(refused(SqliteStore, here / "new.db"))
 """
     *errors, old_store, new_store = run_on_tmpfs(tmp_path, "3m", script)
-    assert len(errors) == 5
+    assert len(errors) == 4
     for error in errors:
         assert error.startswith(str(tmp_path))
         assert "is on a read-only file system" in error

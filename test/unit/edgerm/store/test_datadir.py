@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgerm.core.errors import Conflict, Invalid, Unavailable
-from edgerm.store.datadir import DataDir, write_durably
+from edgerm.store.datadir import DataDir
 
 
 def test_a_missing_directory_is_made_private(tmp_path: Path) -> None:
@@ -37,27 +37,6 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
         with pytest.raises(Invalid, match="something else has this name"):
             DataDir.open(path, "master")
     assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """The new content stands under the name, readable by the owner alone, and no temporary file is left."""
-    path = tmp_path / "agent_id"
-    write_durably(path, b"first, longer")
-    write_durably(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_that_fails_leaves_the_former_content(tmp_path: Path) -> None:
-    """When the name cannot be taken, the error says so and no temporary file is left."""
-    (tmp_path / "name").mkdir()
-    (tmp_path / "name" / "inside").touch()
-    with pytest.raises(Invalid, match="name"):
-        write_durably(tmp_path / "name", b"x")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
-    with pytest.raises(Unavailable, match="absent"):
-        write_durably(tmp_path / "absent" / "name", b"x")
 
 
 def test_a_directory_that_is_not_ours_is_refused(tmp_path: Path) -> None:
