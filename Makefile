@@ -25,7 +25,8 @@ help: ## list the targets
 demo: $(RUN) ## a master, two agents and a sample framework on this machine, for less than a minute
 	@$(PY) -m edgerm_frameworks.demo
 
-test: check ## all checks, then all tests
+test: check ## all checks, then all tests; as root on Debian it installs what they need of its packages
+	@test/install.sh
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 check: $(DEV) ## lint, format, types and import contracts; fast

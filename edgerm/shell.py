@@ -59,7 +59,7 @@ class Shell(Generic[C, V]):
         sys.setswitchinterval(0.0005)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._outbox: Outbox[Spoken] = Outbox()
-        self._takers: dict[type, Taker] = {}
+        self._takers: dict[type, list[Taker]] = {}
         self._events: deque[V] = deque()
         self._busy = self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -73,8 +73,8 @@ class Shell(Generic[C, V]):
         return Instant(self._loop.time(), time.time())
 
     def on(self, kind: type[E], take: Callable[[E], None]) -> None:
-        """From now on `take` is given every effect of this kind; there is one taker for each."""
-        self._takers[kind] = take
+        """From now on `take` is given every effect of this kind, after those who asked for it before."""
+        self._takers.setdefault(kind, []).append(take)
 
     def post(self, event: V) -> None:
         """Let `event` happen now; when called from within an effect, right after it. After `close` nothing happens."""
@@ -114,7 +114,11 @@ class Shell(Generic[C, V]):
 
     def _take(self, effects: Iterable[Any]) -> None:
         for speech in self._outbox.add(effects):
-            self._takers[type(speech)](speech)
+            self._say(speech)
+
+    def _say(self, speech: Spoken) -> None:
+        for take in self._takers[type(speech)]:
+            take(speech)
 
     def _persist(self) -> None:
         batch = self._outbox.take_batch()
@@ -135,7 +139,7 @@ class Shell(Generic[C, V]):
         self._busy = True
         try:
             for speech in self._outbox.committed():
-                self._takers[type(speech)](speech)
+                self._say(speech)
         except Exception as broken:  # what was not said now would never be said
             self._fail(broken)
         finally:

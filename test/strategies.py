@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
 from edgerm.core import link
-from edgerm.core.blobs import Digest
+from edgerm.core.blobs import Digest, digest_of
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId, TaskKey
 from edgerm.core.resources import Amount, Reservation, ResourceKey, Resources, coalesce
 from edgerm.core.scheduler import (
@@ -39,9 +40,10 @@ from edgerm.core.scheduler import (
 )
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.wire.codec.infos import agent_info, agent_spec, attributes_info, framework_info, framework_spec
-from edgerm.wire.codec.resources import resources_to_messages
+from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.tasks import task_spec
 from edgerm.wire.codec.times import nanoseconds
+from edgerm.wire.v1.resources_pb2 import Volume
 from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
 
 # --- small things -----------------------------------------------------------------------------------------------
@@ -125,20 +127,63 @@ def agents(draw: st.DrawFn) -> AgentSpec:
     return agent_spec(agent_info(spec))
 
 
+_SOURCE = Volume.Source
+volumes: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {"host_path": "/srv/../srv/x"},
+        {"host_path": "be/low"},
+        {"source": {"type": _SOURCE.HOST_PATH, "host_path": {"path": "/"}}},
+        {"source": {"type": _SOURCE.SANDBOX_PATH, "sandbox_path": {"type": 1, "path": "below"}}},
+        {"source": {"type": _SOURCE.DOCKER_VOLUME, "docker_volume": {"name": "data", "driver": "local"}}},
+    ]
+)
+
+
 @st.composite
-def task_infos(draw: st.DrawFn) -> TaskInfo:
-    """TaskInfos that edgerm runs: WASM modules and processes."""
+def docker_parts(draw: st.DrawFn, message: TaskInfo, ports: list[int]) -> None:
+    """Make a container of `message`, which may use these ports of the box."""
+    container, docker = message.container, message.container.docker
+    container.type = ContainerInfo.DOCKER
+    docker.image = draw(st.sampled_from(["busybox", "debian:12", "here.example:5000/a/b@sha256:" + "0" * 64]))
+    docker.network = draw(st.sampled_from(ContainerInfo.DockerInfo.Network.values()))
+    docker.privileged, docker.force_pull_image = draw(st.booleans()), draw(st.booleans())
+    if docker.network == ContainerInfo.DockerInfo.USER:
+        container.network_infos.add(name=draw(st.sampled_from(["net", "my.net_1-x"])))
+    if docker.network in (ContainerInfo.DockerInfo.USER, ContainerInfo.DockerInfo.BRIDGE):
+        for port in ports[: draw(st.integers(0, 2))]:
+            protocol = draw(st.sampled_from(["", "tcp", "udp", "UDP"]))
+            docker.port_mappings.add(host_port=port, container_port=draw(st.integers(1, 65535)), protocol=protocol)
+    if docker.network != ContainerInfo.DockerInfo.HOST:
+        container.hostname = draw(st.sampled_from(["", "box", "box.example"]))
+    for number, volume in enumerate(draw(st.lists(volumes, max_size=2))):
+        container.volumes.add(mode=draw(st.sampled_from(Volume.Mode.values())), container_path=f"/v{number}", **volume)
+    if draw(st.booleans()):
+        docker.parameters.add(key="label", value=draw(st.sampled_from(["", "a=b"])))
+    if draw(st.booleans()):
+        message.command.shell = False
+        message.command.value = draw(st.sampled_from(["", "ls"]))
+        message.command.arguments.extend(draw(st.lists(texts, max_size=2)))
+
+
+@st.composite
+def task_infos(draw: st.DrawFn, *, containers: bool = False) -> TaskInfo:
+    """TaskInfos that edgerm runs: WASM modules and processes, and `containers` where they are what a test is about."""
     message = TaskInfo(name=draw(texts), resources=resources_to_messages(draw(bags)), data=draw(st.binary(max_size=8)))
     message.task_id.value = draw(task_ids)
     message.agent_id.value = draw(agent_ids)
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from(["wasm", "process", *(["docker"] if containers else [])]))
+    if kind == "docker":
+        amounts = [amount for key, amount in resources_from_messages(message.resources).items() if key.name == "ports"]
+        begins = {begin for amount in amounts if isinstance(amount, tuple) for begin, _ in amount if begin}
+        draw(docker_parts(message, sorted(begins)))
+    elif kind == "wasm":
         message.container.type = ContainerInfo.MESOS
         message.container.wasm.module.sha256 = draw(st.binary(min_size=32, max_size=32))
         message.container.wasm.module.size_bytes = draw(st.integers(0, 2**40))
         message.command.arguments.extend(draw(st.lists(texts, max_size=2)))
     else:
         message.command.value = draw(st.text(min_size=1, max_size=5))
-    if draw(st.booleans()):
+    if kind != "docker" and draw(st.booleans()):
         message.input.sha256 = draw(st.binary(min_size=32, max_size=32))
         message.input.size_bytes = draw(st.integers(0, 2**40))
     if draw(st.booleans()):
@@ -256,6 +301,7 @@ updates = st.builds(
     counters,
 )
 credits_bytes = st.integers(0, 2**32 - 1)
+usages = st.builds(link.TaskUsage, task_keys, spans_s, st.integers(0, 2**20), st.integers(0, 2**50))
 frames = st.builds(
     link.Frame,
     st.integers(0, 2**32 - 1),
@@ -264,8 +310,22 @@ frames = st.builds(
         st.builds(link.Data, counters, st.binary(max_size=9), st.booleans()),
         st.builds(link.Credit, credits_bytes),
         st.builds(link.Close, texts),
+        st.builds(link.OpenStats, spans_s.filter(lambda span_s: span_s < 4e6)),
+        st.builds(link.Stats, st.lists(usages, max_size=2).map(tuple), st.booleans()),
     ),
 )
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> link.Chunk:
+    """One of the slices of some bytes."""
+    content = draw(st.binary(min_size=1, max_size=40))
+    chunk_bytes = draw(st.integers(1, 50))
+    number = draw(st.integers(0, (len(content) - 1) // chunk_bytes))
+    part = content[number * chunk_bytes :][:chunk_bytes]
+    return link.Chunk(digest_of(content), len(content), chunk_bytes, number, part)
+
+
 beats = st.builds(
     link.Beat,
     sessions,
@@ -273,6 +333,7 @@ beats = st.builds(
     st.lists(updates, max_size=2).map(tuple),
     st.lists(frames, max_size=2).map(tuple),
     st.booleans(),
+    counters,
 )
 beat_answers = st.just(link.REJOIN) | st.builds(
     link.BeatAnswer,
@@ -281,4 +342,5 @@ beat_answers = st.just(link.REJOIN) | st.builds(
     st.lists(orders, max_size=2).map(tuple),
     st.lists(frames, max_size=2).map(tuple),
     st.booleans(),
+    counters,
 )

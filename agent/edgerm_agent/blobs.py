@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 from edgerm import logs
 from edgerm.core.blobs import Digest
-from edgerm.core.errors import Invalid, NotFound, TooLarge, Unavailable
+from edgerm.core.errors import EdgermError, Invalid, NotFound, TooLarge, Unavailable
 from edgerm.core.scheduler import BlobRef
 from edgerm.store.blobs import BlobStore, BlobWriter
 
@@ -24,9 +24,11 @@ TRIES = 5  # of what the master lacks, or what finds no room here
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 15.0
 FETCHES_MAX = 4  # at a time
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18  # written at once
+WRITE_S = 5.0  # or what has come in so long, for a restart to go on from
 TOUCH_S = 10.0  # a use is noted on disk once in this time; what was used so lately is not evicted (`YOUNG_S`)
 TOUCHED_MAX = 1000
+SWEEP_S = 3600.0
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -44,7 +46,7 @@ class Body:
 class Source(Protocol):
     """Who has blobs."""
 
-    def get_blob(self, digest: Digest, offset_bytes: int) -> AbstractAsyncContextManager[Body]:
+    def get_blob(self, ref: BlobRef, offset_bytes: int) -> AbstractAsyncContextManager[Body]:
         """The blob from an offset on, or from 0; raises `NotFound`, or `Unavailable` when the link is down."""
         ...
 
@@ -59,6 +61,7 @@ class Blobs:
         self._under_way: dict[Digest, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self._touched_s: dict[Digest, float] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     def has(self, digest: Digest) -> bool:
         """Whether the whole blob is here."""
@@ -102,15 +105,28 @@ class Blobs:
         if not task.cancelled():
             task.exception()  # whoever waited has been told; perhaps nobody waits any more
 
+    def sweep(self) -> None:
+        """Delete what no live task needs and what is old or too much, now and again and again."""
+        self._sweeping = asyncio.create_task(self._sweep(), name="blob eviction")
+
     async def close(self) -> None:
         """Stop what is under way; partials are continued by the next fetch."""
-        for task in list(self._under_way.values()):
+        tasks = [*self._under_way.values(), *([self._sweeping] if self._sweeping else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._thread.shutdown(wait=True)
 
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._run(self._store.evict, self._referenced(), time.time())
+            except EdgermError as error:
+                log.warning("blobs could not be evicted", error=str(error))
+            await asyncio.sleep(SWEEP_S)
+
     async def _fetch(self, ref: BlobRef, source: Source) -> None:
-        failures = waits = 0
+        failures = waits = had_bytes = 0
         while not await self.touch(ref.digest):
             try:
                 async with self._slots:
@@ -122,22 +138,28 @@ class Blobs:
                 log.info("a blob cannot be had yet", blob=ref.digest, error=str(error))
             except _LinkDown as error:
                 log.debug("a blob is waited for", blob=ref.digest, error=str(error))
-            waits += 1
+            before_bytes, had_bytes = had_bytes, await self._run(self._store.partial_size, ref.digest)
+            waits = (
+                1 if had_bytes > before_bytes else waits + 1
+            )  # a link that breaks, but brings something, is no worse
             if not self.has(ref.digest):
                 await asyncio.sleep(min(RETRY_FIRST_S * 2.0 ** (waits - 1), RETRY_MAX_S))
 
     async def _attempt(self, ref: BlobRef, source: Source) -> None:
-        offset_bytes = await self._run(self._store.partial_size, ref.digest)
-        try:
-            await self._download(ref, source, offset_bytes)
-        except Invalid as error:
-            if offset_bytes == 0 or isinstance(error, TooLarge):
-                raise Invalid(f"blob {ref.digest}: {error}") from error
-            # What an earlier attempt left was bad, perhaps from before a power cut: all of it anew.
+        left_bytes = await self._run(self._store.partial_size, ref.digest)
+        for offset_bytes in dict.fromkeys((left_bytes, 0)):
+            try:
+                await self._download(ref, source, offset_bytes)
+            except Invalid as error:
+                if offset_bytes == 0 or isinstance(error, TooLarge):
+                    raise Invalid(f"blob {ref.digest}: {error}") from error
+                # What an earlier attempt left was bad, perhaps from before a power cut: all of it anew.
+            else:
+                return
 
     async def _download(self, ref: BlobRef, source: Source, offset_bytes: int) -> None:
         try:
-            async with source.get_blob(ref.digest, offset_bytes) as body:
+            async with source.get_blob(ref, offset_bytes) as body:
                 writer = await self._begin(ref, body.offset_bytes)
                 try:
                     await self._copy(body, writer)
@@ -155,13 +177,18 @@ class Blobs:
             raise _NoRoom(str(error)) from error
 
     async def _copy(self, body: Body, writer: BlobWriter) -> None:
-        waiting = bytearray()
-        async for chunk in body.chunks:
-            waiting += chunk
-            if len(waiting) >= CHUNK_BYTES:
+        loop = asyncio.get_running_loop()
+        waiting, written_s = bytearray(), loop.time()
+        try:
+            async for chunk in body.chunks:
+                waiting += chunk
+                if len(waiting) >= CHUNK_BYTES or loop.time() > written_s + WRITE_S:
+                    data, written_s = bytes(waiting), loop.time()
+                    waiting.clear()
+                    await self._write(writer, data)
+        finally:  # whatever ended it: what has come is kept, for over a bad link it may be all that ever comes at once
+            if waiting:
                 await self._write(writer, bytes(waiting))
-                waiting.clear()
-        await self._write(writer, bytes(waiting))
         try:
             await self._run(writer.commit, time.time())
         except Unavailable as error:

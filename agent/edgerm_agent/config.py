@@ -17,9 +17,13 @@ from edgerm import config
 from edgerm.core.errors import Invalid
 
 DEFAULT_FILE = Path("/etc/edgerm/agent.toml")
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
 MASTERS_MAX = 16
+SCHEMES = ("http", "https", "coap")
+PORT = 5051
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 50)]
 
 
@@ -38,10 +42,40 @@ class Process(msgspec.Struct, frozen=True):
     users: tuple[str, ...] = ()  # whom a task may ask to run as
 
 
+class Docker(msgspec.Struct, frozen=True):
+    """`[executors.docker]`: tasks that are containers of a Docker engine."""
+
+    enabled: bool = True  # false, or no engine: no containers
+    socket: str = ""  # the engine's address; empty: DOCKER_HOST, else /var/run/docker.sock
+    privileged: bool = False  # whether a task may ask for it: it is root on this box then
+    volumes: tuple[str, ...] = ()  # below which directories of this box a task may mount
+    users: tuple[str, ...] = ()  # whom a task may ask to run as; else it is whom the image says
+    pull_stall_s: Positive = 60.0  # a pull without progress for so long has failed
+    log_bytes: Bytes = 10 << 20  # of the output of one container that the engine keeps
+
+    @property
+    def address(self) -> str:
+        """Of the engine: `unix:///PATH` or `tcp://HOST:PORT`."""
+        return self.socket or os.environ.get("DOCKER_HOST") or DOCKER_SOCKET
+
+
+class Wasm(msgspec.Struct, frozen=True):
+    """`[executors.wasm]`: tasks that are WASM modules."""
+
+    idle_s: Seconds = 60.0  # a host that held nothing for so long ends; the next task starts one. 0: it always runs
+
+
 class Executors(msgspec.Struct, frozen=True):
     """`[executors]`"""
 
     process: Process = Process()
+    docker: Docker = Docker()
+    wasm: Wasm = Wasm()
+
+    @property
+    def idle_s(self) -> dict[str, float]:
+        """The executors that may sleep, and after how long."""
+        return {"wasm": self.wasm.idle_s} if self.wasm.idle_s else {}
 
 
 class Sandboxes(msgspec.Struct, frozen=True):
@@ -57,19 +91,33 @@ class Blobs(msgspec.Struct, frozen=True):
     total_bytes: Bytes = 1 << 30
 
 
+class Coap(msgspec.Struct, frozen=True):
+    """`[coap]`: the link to masters at `coap://`."""
+
+    block_bytes: Literal[16, 32, 64, 128, 256, 512, 1024] = 1024  # of a blob, in one datagram
+
+
 class Config(msgspec.Struct, frozen=True):
     """All settings of an agent."""
 
     master: str = "http://127.0.0.1:5050"
     data_dir: str = ""
     name: str = ""
-    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 5051
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     resources: str = ""
     attributes: str = ""
     log: Log = Log()
     executors: Executors = Executors()
     sandboxes: Sandboxes = Sandboxes()
     blobs: Blobs = Blobs()
+    coap: Coap = Coap()
+
+    @property
+    def look_port(self) -> int | None:
+        """Where anybody may look at the agent; None: nowhere. What serves it takes as much memory as all the rest."""
+        if self.port is None and any(url.startswith("http") for url in self.masters):
+            return PORT
+        return self.port
 
     @property
     def masters(self) -> tuple[str, ...]:
@@ -90,7 +138,10 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Co
 
 
 def parse_masters(text: str) -> tuple[str, ...]:
-    """`http://HOST:PORT`, several with commas between; `HOST:PORT` is meant as http. Raises `Invalid`."""
+    """`http://HOST:PORT` or `coap://HOST:PORT`, several with commas between; `HOST:PORT` is meant as http.
+
+    Raises `Invalid`.
+    """
     urls = tuple(_parse_master(part.strip()) for part in text.split(","))
     if len(urls) > MASTERS_MAX:
         raise Invalid(f"{len(urls)} masters, at most {MASTERS_MAX} are allowed")
@@ -101,11 +152,13 @@ def _parse_master(text: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         bare = parts.path in ("", "/") and not (parts.query or parts.fragment) and parts.username is None
-        if bare and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isprintable():
+        if bare and parts.scheme in SCHEMES and parts.hostname and parts.port != 0 and text.isprintable():
             return f"{parts.scheme}://{parts.netloc}"
     except ValueError:  # a port or an IPv6 address that is none
         pass
-    raise Invalid(f"{text!r} is no master's address: write http://HOST:PORT, such as http://127.0.0.1:5050")
+    raise Invalid(
+        f"{text!r} is no master's address: write http://HOST:PORT or coap://HOST:PORT, such as http://127.0.0.1:5050"
+    )
 
 
 def default_data_dir() -> Path:

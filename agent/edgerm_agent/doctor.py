@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from edgerm.core.errors import Conflict, EdgermError
 from edgerm.core.resources import to_text
 from edgerm.store.datadir import DataDir
-from edgerm_agent import attributes, host
-from edgerm_agent.config import Config
+from edgerm_agent import attributes, engines, host
+from edgerm_agent.config import Config, Docker
 from edgerm_agent.executors.wasm import find_problem
-from edgerm_agent.roster import limits_here, process_problem
+from edgerm_agent.roster import NO_PACKAGE, limits_here, process_problem
 
 WITHOUT_GROUPS = "run the agent as root, or in a systemd unit with Delegate=yes, to have limits enforced by the kernel"
 
@@ -27,7 +28,8 @@ class Line(NamedTuple):
 
 def check(settings: Config) -> list[tuple[str, bool, str]]:
     """Every line, in the order in which a person would look."""
-    lines = [_python(), _data(settings.data_path), _wasm(), _process(settings), *_limits(), _resources(settings)]
+    kinds = [_wasm(), _process(settings), _docker(settings.executors.docker)]
+    lines = [_python(), _data(settings.data_path), *kinds, *_limits(), _resources(settings)]
     return [(line.what, line.well, line.remedy) for line in lines]
 
 
@@ -56,6 +58,23 @@ def _wasm() -> Line:
 def _process(settings: Config) -> Line:
     problem = process_problem(settings.executors.process)
     return Line("process tasks", problem is None, problem or "")
+
+
+def _docker(settings: Docker) -> Line:
+    """Many boxes have no engine, and that is well."""
+    if not settings.enabled:
+        return Line("containers (off: executors.docker.enabled is false)", True, "")
+    address = settings.address
+    if not engines.is_there(address):
+        return Line(f"containers (none: there is no Docker engine at {address})", True, "")
+    what = f"containers, by the Docker engine at {address}"
+    if (problem := engines.problem(address)) is not None:
+        return Line(what, False, problem)
+    if find_spec("docker") is None:
+        return Line(what, False, NO_PACKAGE)
+    if not engines.answers(address):
+        return Line(what, False, "it does not answer: start it, or set executors.docker.enabled = false")
+    return Line(what, True, "")
 
 
 def _limits() -> list[Line]:

@@ -1,6 +1,7 @@
-"""From a TaskInfo to what an executor needs to start the task. Pure but for the paths, which are values here.
+"""From a TaskInfo to what an executor needs to start the task. Pure but for what containers mount.
 
-What does not live here: making the sandbox, fetching blobs, starting.
+What does not live here: making the sandbox, fetching blobs, starting; what is special about containers
+(`containers.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.resources import MILLI, ResourceKey, Resources
 from edgerm.core.scheduler import TaskSpec
 from edgerm.plugin.executor import LaunchSpec, Limits
+from edgerm.wire.codec.containers import SANDBOX
 from edgerm.wire.content import from_protobuf
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, TaskInfo
+from edgerm_agent.containers import Allowed, command_of, container_spec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OURS = "EDGERM_"
+CONTAINERS = "docker"
 SHELL = "/bin/sh"
 MIB = 1 << 20
 
@@ -33,13 +37,18 @@ def launch_spec(
     sandbox: Path,
     blob_path: Callable[[Digest], Path],
     users: Users,
+    allowed: Allowed,
 ) -> LaunchSpec:
     """What to start for `info`, the TaskInfo of `task`.
 
     Raises `Invalid` if `info` is no TaskInfo or asks for what can never be started, `NotFound` for a blob that is not
-    here, `Forbidden` for a user that no task may ask for.
+    here, `Forbidden` for what no task may ask for.
     """
     message = from_protobuf(TaskInfo, info)
+    if task.executor == CONTAINERS:
+        return _container(
+            key, task, message, environment(key, agent_id, task.resources, message.command), sandbox, allowed
+        )
     wasm = message.container.wasm if message.container.HasField("wasm") else None
     command = message.command
     program, argv = _module_command(command, message.name) if wasm else program_of(command)
@@ -47,13 +56,36 @@ def launch_spec(
         key=key,
         program=program,
         argv=argv,
-        env=environment(key, agent_id, task.resources, command),
+        env=tuple({"PATH": PATH, **environment(key, agent_id, task.resources, command)}.items()),
         sandbox=sandbox,
         stdin=blob_path(Digest(message.input.sha256.hex())) if message.HasField("input") else None,
         limits=limits_of(task.resources),
         user=None if wasm else users.of(command),
         module=blob_path(Digest(wasm.module.sha256.hex())) if wasm else None,
         entry_point=wasm.entry_point if wasm else "_start",
+    )
+
+
+def _container(
+    key: TaskKey,
+    task: TaskSpec,
+    message: TaskInfo,
+    variables: dict[str, str],
+    sandbox: Path,
+    allowed: Allowed,
+) -> LaunchSpec:
+    """No PATH of ours: the image has its own."""
+    container = container_spec(message, task.resources, sandbox, allowed)
+    program, argv = command_of(message.command)
+    return LaunchSpec(
+        key=key,
+        program=program,
+        argv=argv,
+        env=tuple({**variables, "MESOS_SANDBOX": SANDBOX}.items()),
+        sandbox=sandbox,
+        limits=limits_of(task.resources),
+        user=allowed.user(message.command),
+        container=container,
     )
 
 
@@ -99,11 +131,9 @@ def _module_command(command: CommandInfo, name: str) -> tuple[str, tuple[str, ..
     return name, tuple(command.arguments) or (command.value or name,)
 
 
-def environment(
-    key: TaskKey, agent_id: AgentId, resources: Resources, command: CommandInfo
-) -> tuple[tuple[str, str], ...]:
-    """The task's whole environment: PATH, what the command sets, and EDGERM_*, which no command overrides."""
-    variables = {"PATH": PATH}
+def environment(key: TaskKey, agent_id: AgentId, resources: Resources, command: CommandInfo) -> dict[str, str]:
+    """What every task gets: what the command sets, and EDGERM_*, which no command overrides."""
+    variables = {}
     for variable in command.environment.variables:
         if not variable.name or "=" in variable.name or "\0" in variable.name + variable.value:
             raise Invalid(f"the environment's name {variable.name[:40]!r} is empty, or it or its value cannot be told")
@@ -115,7 +145,7 @@ def environment(
         "EDGERM_AGENT_ID": agent_id,
         "EDGERM_PORTS": ports_text(resources),
     }
-    return tuple(variables.items())
+    return variables
 
 
 def ports_text(resources: Resources) -> str:

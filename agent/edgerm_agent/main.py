@@ -10,9 +10,9 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,22 @@ from edgerm.store.datadir import DataDir
 from edgerm.store.sqlite import SqliteStore
 from edgerm.wire.codec.infos import attributes_info
 from edgerm_agent import attributes, config, doctor, host
-from edgerm_agent.api.look import LookFace
 from edgerm_agent.blobs import Blobs
-from edgerm_agent.config import Config
+from edgerm_agent.config import PORT, Config
+from edgerm_agent.containers import Allowed
 from edgerm_agent.core.agent import Agent, Identity
-from edgerm_agent.core.events import InstanceChanged, Recovered
+from edgerm_agent.core.events import Described, ExecutorFound, InstanceChanged, Recovered
+from edgerm_agent.core.records import Phase, Record, RunRecord, TaskRecord
 from edgerm_agent.executors.users import own_name
 from edgerm_agent.journal import Journal, Life
+from edgerm_agent.lane import Lane
 from edgerm_agent.launch import Users
-from edgerm_agent.link import Link
+from edgerm_agent.link import Link, carrier_of
 from edgerm_agent.output import Outputs
 from edgerm_agent.roster import Findings, Roster
 from edgerm_agent.sandboxes import Sandboxes
 from edgerm_agent.shell import AgentShell
+from edgerm_agent.stats import Usages
 from edgerm_agent.tasks import Tasks
 
 UMASK = 0o077  # what an agent writes is nobody else's business; tasks have a umask of their own
@@ -149,22 +152,34 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
         journal = Journal(store)
         life = journal.begin(AgentId(secrets.token_hex(16)))
         records = journal.load()
-        roster = Roster(data.path, life.agent_id, settings.executors.process, lifeline)
+        roster = Roster(
+            data.path,
+            life.agent_id,
+            settings.executors.process,
+            lifeline,
+            wasm=settings.executors.wasm,
+            docker=settings.executors.docker,
+            needed=executors_of(records),
+        )
         stack.push_async_callback(roster.close)
-        face = LookFace()
-        stack.push_async_callback(face.close)
-        port = await face.listen(settings.port)
+        port = await _show(stack, settings.look_port)
         findings = await roster.find()
         spec = describe(settings, data.path, findings, port)
-        core = Agent(_identity(life, spec), records)
+        core = Agent(_identity(life, spec, settings), records, settings.executors.idle_s)
         await asyncio.to_thread(roster.clear_orphans, {*core.tasks, *findings.held})
         shell = AgentShell(core, journal.write)
         tasks = await _compose(stack, settings, data.path, shell, roster, life.agent_id)
         stack.push_async_callback(shell.close)
         log.info("running", agent_id=life.agent_id, data_dir=str(data.path), executors=sorted(findings.instances))
         shell.start()
-        shell.post(Recovered(findings.instances, findings.held))
-        roster.watch(lambda name, instance: shell.post(InstanceChanged(name, instance)))
+        shell.post(Recovered(findings.instances, findings.held, findings.awaited))
+
+        def found(name: str, later: Findings) -> None:
+            enforced = {**findings.enforced, **later.enforced}
+            shell.post(Described(replace(spec, info=told_info(settings, spec.hostname, enforced))))
+            shell.post(ExecutorFound(name, later.instances.get(name), later.held))
+
+        roster.watch(lambda name, instance: shell.post(InstanceChanged(name, instance)), found)
         yield Running(life.agent_id, shell, roster, tasks)
 
 
@@ -178,19 +193,25 @@ async def _compose(
     kept = settings.sandboxes
     sandboxes = Sandboxes(data_path / "sandboxes", kept.retention_s, kept.total_bytes, lambda: core.tasks)
     stack.push_async_callback(sandboxes.close)
-    link = Link(settings.masters, blobs)
+    link = Link(settings.masters, blobs, agent_id, settings.coap.block_bytes)
     stack.push_async_callback(link.close)
     process = settings.executors.process
     users = Users(process.user or own_name(), process.users)
-    tasks = Tasks(agent_id, roster.executors, blobs, sandboxes, link, users, roster.instance)
+    docker = settings.executors.docker
+    allowed = Allowed(docker.privileged, docker.volumes, docker.users)
+    tasks = Tasks(agent_id, roster.executors, blobs, sandboxes, link, users, allowed, roster.instance)
     stack.push_async_callback(tasks.close)
-    outputs = Outputs(roster.executors, sandboxes, lambda key: _handle(core, tasks, key))
-    stack.push_async_callback(outputs.close)
-    link.begin(shell.post, outputs.answered)
+    outputs = Outputs(roster.executors, sandboxes, lambda key: _handle(core, tasks, key), lambda: core.carrier)
+    usages = Usages(roster.executors, lambda: _live(core), lambda: core.carrier)
+    stack.push_async_callback(usages.close)
+    lane = Lane(outputs, usages, lambda: core.unheard)
+    stack.push_async_callback(lane.close)
+    link.begin(shell.post, lane.answered)
     tasks.begin(shell.post, roster.seen)
-    outputs.begin(shell.post)
-    shell.connect(link, tasks, outputs)
+    lane.begin(shell.post)
+    shell.connect(link, tasks, lane, roster)
     sandboxes.sweep()
+    blobs.sweep()
     return tasks
 
 
@@ -201,21 +222,48 @@ def _handle(core: Agent, tasks: Tasks, key: TaskKey) -> Handle | None:
     return (task and task.run.handle) or tasks.releasing(key)
 
 
-def _identity(life: Life, spec: AgentSpec) -> Identity:
-    return Identity(life.agent_id, spec, life.incarnation, host.boot_id(), secrets.token_bytes(32))
+def _live(core: Agent) -> list[Handle]:
+    return [task.run.handle for task in core.tasks.values() if task.live and task.run.handle is not None]
+
+
+async def _show(stack: AsyncExitStack, port: int | None) -> int:
+    """Let anybody on this box look at the agent, if that is wanted; the port that frameworks are told."""
+    if port is None:
+        return PORT
+    from edgerm_agent.api.look import LookFace  # noqa: PLC0415 - an agent that does without aiohttp takes half
+
+    face = LookFace()
+    stack.push_async_callback(face.close)
+    return await face.listen(port)
+
+
+def _identity(life: Life, spec: AgentSpec, settings: Config) -> Identity:
+    carrier = carrier_of(settings.masters[0])
+    return Identity(life.agent_id, spec, life.incarnation, host.boot_id(), secrets.token_bytes(32), carrier)
 
 
 def describe(settings: Config, data_path: Path, findings: Findings, port: int) -> AgentSpec:
     """What this agent says of itself; raises `Invalid` for resources or attributes that are none."""
     name = host.hostname()
-    told = attributes.told(attributes.parse(settings.attributes), findings.enforced)
     return AgentSpec(
         hostname=name,
         name=settings.name or name,
         port=port,
         resources=host.resources(settings.resources, host.detect(data_path)),
-        info=attributes_info(name, told),
+        info=told_info(settings, name, findings.enforced),
     )
+
+
+def told_info(settings: Config, hostname: str, enforced: Mapping[str, Mapping[str, str]]) -> bytes:
+    """The AgentInfo with the operator's attributes and ours; raises `Invalid`."""
+    return attributes_info(hostname, attributes.told(attributes.parse(settings.attributes), enforced))
+
+
+def executors_of(records: Iterable[Record]) -> frozenset[str]:
+    """The executors that may still hold tasks of the journal."""
+    kept = list(records)
+    live = {record.key for record in kept if isinstance(record, RunRecord) and record.phase is not Phase.ENDED}
+    return frozenset(record.task.executor for record in kept if isinstance(record, TaskRecord) and record.key in live)
 
 
 def _let_through(path: Path, settings: Config) -> None:

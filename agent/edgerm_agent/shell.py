@@ -1,6 +1,6 @@
 """The agent's loop (`edgerm.shell`), and which edge carries out which effect of the core.
 
-What does not live here: how it is done (`link.py`, `tasks.py`, `output.py`).
+What does not live here: how it is done (`link`, `tasks.py`, `lane.py`, `roster.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from edgerm.shell import Shell, Write
 from edgerm_agent.core import effects
 from edgerm_agent.core.agent import Agent
 from edgerm_agent.core.events import Event, Tick
+from edgerm_agent.lane import Lane
 from edgerm_agent.link import Link
-from edgerm_agent.output import Outputs
+from edgerm_agent.roster import Roster
 from edgerm_agent.tasks import Tasks
 
 
@@ -23,20 +24,22 @@ class AgentShell(Shell[Agent, Event]):
         super().__init__(core, write, Tick())
         self.joined: Callable[[], None] = lambda: None
 
-    def connect(self, link: Link, tasks: Tasks, outputs: Outputs) -> None:
+    def connect(self, link: Link, tasks: Tasks, lane: Lane, roster: Roster) -> None:
         """Hand every kind of effect to its edge; before `start`."""
 
         def session_began(effect: effects.SessionBegan) -> None:
-            outputs.forget()
+            lane.forget()
             link.listen(effect.session)
             self.joined()
 
         self.on(effects.Send, link.send)
         self.on(effects.SessionBegan, session_began)
-        self.on(effects.FramesIn, outputs.take)
+        self.on(effects.FramesIn, lane.take)
         self.on(effects.Fetch, tasks.fetch)
         self.on(effects.Start, tasks.start)
+        self.on(effects.Abandon, tasks.abandon)
         self.on(effects.Watch, tasks.watch)
         self.on(effects.Stop, tasks.stop)
         self.on(effects.Release, tasks.release)
         self.on(effects.Discard, tasks.discard)
+        self.on(effects.Sleep, roster.sleep)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from edgerm import logs
@@ -17,9 +18,11 @@ from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.scheduler import TaskSpec
 from edgerm.plugin.executor import Executor, Exit, ExitReason, Handle, LaunchFailed, LaunchSpec, Stream
 from edgerm_agent.blobs import Blobs, Source
-from edgerm_agent.core.effects import Discard, Fetch, Release, Start, Stop, Watch
-from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Started, StartFailed
+from edgerm_agent.containers import Allowed
+from edgerm_agent.core.effects import Abandon, Discard, Fetch, Release, Start, Stop, Watch
+from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Preparing, Started, StartFailed
 from edgerm_agent.launch import Users, launch_spec
+from edgerm_agent.news import News
 from edgerm_agent.sandboxes import Sandboxes
 
 RETRY_FIRST_S = 0.1
@@ -27,9 +30,23 @@ RETRY_MAX_S = 15.0
 START_S = 60.0  # a start that fails for a reason that may pass is given up after so long
 OUTPUT_BYTES_MAX = 1 << 20  # of each stream, kept after the end
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+UNWANTED = "killed before it was started"
 
 T = TypeVar("T")
 log = logs.get("agent.tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """A start under way."""
+
+    news: News
+    unwanted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self) -> None:
+        """Raises `LaunchFailed` if the task shall not start any more."""
+        if self.unwanted.is_set():
+            raise LaunchFailed(UNWANTED)
 
 
 class Tasks:
@@ -43,6 +60,7 @@ class Tasks:
         sandboxes: Sandboxes,
         source: Source,
         users: Users,
+        allowed: Allowed,
         instance: Callable[[str], Awaitable[str]],
     ) -> None:
         self._agent_id = agent_id
@@ -51,8 +69,10 @@ class Tasks:
         self._sandboxes = sandboxes
         self._source = source
         self._users = users
+        self._allowed = allowed
         self._instance = instance
         self._running: set[asyncio.Task[None]] = set()
+        self._starting: dict[TaskKey, _Starting] = {}
         self._releasing: dict[TaskKey, Handle] = {}
         self._closed = False
         self._post: Callable[[Event], None] = lambda event: None
@@ -70,7 +90,17 @@ class Tasks:
 
     def start(self, effect: Start) -> None:
         """Start the task and await its end."""
-        self._go(self._start(effect))
+        starting = _Starting(News(lambda line: self._post(Preparing(effect.key, line))))
+        self._starting[effect.key] = starting
+        self._go(self._start(effect, starting))
+
+    def abandon(self, effect: Abandon) -> None:
+        """Do not start the task, if that can still be helped."""
+        starting = self._starting.get(effect.key)
+        if starting is not None:
+            starting.unwanted.set()
+            executor = self._executors[effect.executor]
+            self._go(self._insist(effect.key, lambda: executor.abandon(effect.key)))
 
     def watch(self, effect: Watch) -> None:
         """Await the end of a task that runs already."""
@@ -119,28 +149,39 @@ class Tasks:
         try:
             for ref in effect.needs:
                 await self._blobs.fetch(ref, self._source)
+            if effect.wakes:
+                await self._wake(effect.wakes)
         except EdgermError as error:
             self._post(FetchFailed(effect.key, str(error)))
         else:
             self._post(Fetched(effect.key))
 
-    async def _start(self, effect: Start) -> None:
-        key, task = effect.key, effect.task
+    async def _wake(self, name: str) -> None:
+        """Start what is behind an executor that sleeps. Raises `Unavailable` if that fails for too long."""
+        loop = asyncio.get_running_loop()
+        until, wait_s = loop.time() + START_S, RETRY_FIRST_S
+        while True:
+            try:
+                await self._instance(name)
+                return
+            except Unavailable as error:
+                log.warning("an executor does not wake up yet", executor=name, error=str(error))
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RETRY_MAX_S)
+
+    async def _start(self, effect: Start, starting: _Starting) -> None:
+        key, executor = effect.key, self._executors[effect.task.executor]
         try:
-            spec = self._spec(key, task)
-        except NotFound as error:  # evicted, or lost with the disk's last seconds, between fetch and start
-            log.info("a blob of a task is gone again", task=str(key), error=str(error))
-            await self._fetch_again(key, task)
-            return
-        except EdgermError as error:
-            self._post(StartFailed(key, str(error)))
-            return
-        executor = self._executors[task.executor]
-        try:
-            handle = await self._start_surely(executor, spec)
+            spec = await self._spec_surely(key, effect.task)
+            handle = await self._start_surely(executor, spec, starting)
         except LaunchFailed as error:
             self._post(StartFailed(key, str(error)))
             return
+        finally:
+            starting.news.close()
+            del self._starting[key]
         if handle is None:
             self._post(Ended(key, Exit(ExitReason.EXECUTOR_DIED, message="what started the task died meanwhile")))
             return
@@ -148,14 +189,18 @@ class Tasks:
         self._post(Started(key, handle))
         await self._await_end(executor, handle)
 
-    async def _fetch_again(self, key: TaskKey, task: TaskSpec) -> None:
+    async def _spec_surely(self, key: TaskKey, task: TaskSpec) -> LaunchSpec:
+        """What to start; a blob that is gone is fetched again. Raises `LaunchFailed`."""
         try:
-            for ref in task.needs:
-                await self._blobs.fetch(ref, self._source)
+            while True:
+                try:
+                    return self._spec(key, task)
+                except NotFound as error:  # evicted, or lost with the disk's last seconds, between fetch and start
+                    log.info("a blob of a task is gone again", task=str(key), error=str(error))
+                for ref in task.needs:
+                    await self._blobs.fetch(ref, self._source)
         except EdgermError as error:
-            self._post(StartFailed(key, str(error)))
-        else:
-            await self._start(Start(key, task))
+            raise LaunchFailed(str(error)) from error
 
     def _spec(self, key: TaskKey, task: TaskSpec) -> LaunchSpec:
         info = task.info or (self._blobs.read(task.info_blob) if task.info_blob else b"")
@@ -167,20 +212,21 @@ class Tasks:
             sandbox=self._sandboxes.make(key),
             blob_path=self._blobs.path,
             users=self._users,
+            allowed=self._allowed,
         )
 
-    async def _start_surely(self, executor: Executor, spec: LaunchSpec) -> Handle | None:
+    async def _start_surely(self, executor: Executor, spec: LaunchSpec, starting: _Starting) -> Handle | None:
         """The handle; None: it may have been started by a process that died since. Raises `LaunchFailed`.
 
         An attempt without an answer leaves open whether the task runs. Asked again, the same process starts it once;
         another process would start it a second time.
         """
         loop = asyncio.get_running_loop()
+        before = await self._reach(executor.name, starting)
         until, wait_s = loop.time() + START_S, RETRY_FIRST_S
-        before = await self._insist(spec.key, lambda: self._instance(executor.name))
         while True:
             try:
-                return await executor.start(spec)
+                return await executor.start(spec, starting.news)
             except Unavailable as error:
                 log.warning("a task does not start yet", task=str(spec.key), error=str(error))
                 why = error
@@ -189,10 +235,36 @@ class Tasks:
                 if await self._insist(spec.key, lambda: self._instance(executor.name)) != before:
                     await self._insist(spec.key, lambda: executor.adopt(Handle(spec.key, executor.name, before)))
                     return None
+                starting.check()
                 if loop.time() > until:
                     raise LaunchFailed(f"it was tried for {START_S:.0f} s: {why}") from why
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_MAX_S)
+
+    async def _reach(self, name: str, starting: _Starting) -> str:
+        """The executor's instance, however long that takes: nothing was asked for yet, so a kill ends the wait.
+
+        Raises `LaunchFailed` then.
+        """
+        wait_s = RETRY_FIRST_S
+        unwanted = asyncio.ensure_future(starting.unwanted.wait())
+        try:
+            while True:
+                asked = asyncio.ensure_future(self._instance(name))
+                try:
+                    await asyncio.wait({asked, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+                    starting.check()
+                    return asked.result()
+                except Unavailable as error:
+                    log.info("an executor is waited for", executor=name, error=str(error))
+                    starting.news(str(error))
+                finally:
+                    asked.cancel()
+                await asyncio.wait({unwanted}, timeout=wait_s)
+                starting.check()
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+        finally:
+            unwanted.cancel()
 
     async def _take_back(self, handle: Handle) -> None:
         executor = self._executors[handle.executor]
@@ -206,6 +278,7 @@ class Tasks:
             exited = await self._insist(handle.key, lambda: executor.wait(handle))
         except NotFound as error:
             exited = Exit(ExitReason.EXECUTOR_DIED, message=str(error))
+        self._releasing[handle.key] = handle  # from now on the core knows it no longer; its output is still there
         self._post(Ended(handle.key, exited))
 
     async def _release(self, key: TaskKey, handle: Handle) -> None:
@@ -218,7 +291,7 @@ class Tasks:
                     await self._keep(executor, handle, stream)
             await self._insist(key, lambda: executor.release(handle))
         finally:
-            del self._releasing[key]
+            self._releasing.pop(key, None)
 
     async def _keep(self, executor: Executor, handle: Handle, stream: Stream) -> None:
         chunk = await self._insist(handle.key, lambda: executor.output(handle, stream, 0, OUTPUT_BYTES_MAX, 0.0))

@@ -8,7 +8,12 @@ import click
 
 
 @click.command("agent", short_help="Run an agent, which gives this box's resources to a master and runs its tasks.")
-@click.option("--master", metavar="URL", help="The master, such as http://10.0.0.1:5050.  [http://127.0.0.1:5050]")
+@click.option(
+    "--master",
+    metavar="URL",
+    help="The master, such as http://10.0.0.1:5050 or coap://10.0.0.1; several with commas between, tried in turn."
+    "  [http://127.0.0.1:5050]",
+)
 @click.option(
     "--config",
     "config_file",
@@ -18,7 +23,12 @@ import click
 )
 @click.option("--data-dir", metavar="DIR", help="Where everything is kept that must survive the agent.")
 @click.option("--name", metavar="NAME", help="What people call this agent.  [the host's name]")
-@click.option("--port", type=int, metavar="PORT", help="Where /health is answered, on loopback; 0 picks one.  [5051]")
+@click.option(
+    "--port",
+    type=int,
+    metavar="PORT",
+    help="Where /health is answered, on loopback; 0 picks one.  [5051; nowhere if all masters are coap://]",
+)
 @click.option("--process-user", metavar="USER", help="Whom process tasks run as; needed if the agent runs as root.")
 @click.option("--resources", metavar="TEXT", help="Such as 'cpus:4;mem:2048;ports:[31000-32000]'; else detected.")
 @click.option("--attributes", metavar="TEXT", help="Such as 'zone:a;line:7'; frameworks see them in offers.")

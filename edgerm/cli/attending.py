@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 
 from edgerm.cli.pouring import pour
+from edgerm.cli.progress import StatusLine
 from edgerm.cli.run import EDGERM_FAILED
 from edgerm.core.errors import EdgermError
 from edgerm.core.scheduler import Status
@@ -26,6 +27,10 @@ KILLED = 137  # what a shell shows of SIGKILL
 ATTACHED_S = 600.0  # the task outlives an `edgerm run` that vanished by so long
 DETACHED_S = 365 * 86_400.0
 PLACED_HINT_S = 3.0
+NEVER_RAN = (TaskState.DROPPED, TaskState.ERROR)
+NOT_STARTED = (Reason.CONTAINER_LAUNCH_FAILED, Reason.TASK_KILLED_DURING_LAUNCH)
+
+_line = StatusLine("edgerm run: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +93,13 @@ async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None)
     hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle)
     try:
         async with asyncio.timeout(timeout_s):
-            status = await handle.started()
+            status = await _await_start(handle)
     except TimeoutError:
         _say(f"task {handle.task_id} did not start within {timeout_s:g} s; why: edgerm explain {cluster.framework_id}")
         return TIMED_OUT
     finally:
         hint.cancel()
-    if status.agent_id is not None and status.state.name not in ("DROPPED", "ERROR"):
+    if status.agent_id is not None and status.state not in NEVER_RAN and status.reason not in NOT_STARTED:
         await _pour_both(cluster, handle)
     status = await handle.ended()
     if status.state.name != "FINISHED":
@@ -102,9 +107,24 @@ async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None)
     return exit_status(status)
 
 
+async def _await_start(handle: TaskHandle) -> Status:
+    """Wait until it runs, or has ended without; meanwhile say what its agent does."""
+    status = handle.status
+    try:
+        while not (status.state is TaskState.RUNNING or status.state.terminal):
+            status = await handle.changed()
+            if status.state is TaskState.STARTING and status.message:
+                _line.show(status.message)
+    finally:
+        _line.clear()
+    return status
+
+
 def _hint(cluster: Cluster, handle: TaskHandle) -> None:
     if handle.task_id not in cluster.driver.session.tasks:
-        _say(f"no room yet; why: edgerm explain {cluster.framework_id}")
+        executor = cluster.lacking(handle.task_id)
+        why = f"no agent here runs {executor} tasks yet" if executor else "no room yet"
+        _say(f"{why}; why: edgerm explain {cluster.framework_id}")
 
 
 async def _pour_both(cluster: Cluster, handle: TaskHandle) -> None:
@@ -133,7 +153,7 @@ def _forget_stdout() -> None:
 
 async def _detach(handle: TaskHandle) -> bool:
     """Whether it runs, or has ended well already."""
-    status = await handle.started()
+    status = await _await_start(handle)
     if status.state.terminal and status.state.name != "FINISHED":
         _say(_story(status))
         return False
@@ -142,6 +162,7 @@ async def _detach(handle: TaskHandle) -> bool:
 
 
 def _say(words: str) -> None:
+    _line.clear()
     sys.stderr.write(f"edgerm run: {words}\n")
 
 

@@ -73,10 +73,11 @@ class Box:
                 task.cancel()
 
     async def _start(self) -> str:
-        ready = await self._spawn("master", "--http", self._http)
-        url = ready.partition("http=")[2].strip()
-        await asyncio.gather(*(self._start_agent(url, number) for number in range(self._count)))
-        return url
+        ready = await self._spawn("master", "--http", self._http, "--coap", "127.0.0.1:0")
+        told = dict(word.split("=", 1) for word in ready.split()[1:])
+        links = (told["http"], told["coap"])  # every second agent over CoAP: both links are at hand to be tried
+        await asyncio.gather(*(self._start_agent(links[number % 2], number) for number in range(self._count)))
+        return told["http"]
 
     async def _start_agent(self, url: str, number: int) -> None:
         name = f"agent{number + 1}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -12,30 +13,37 @@ from edgerm.cli.tables import show
 
 if TYPE_CHECKING:
     from edgerm.sdk.operator import Operator
-    from edgerm.wire.v1 import master_pb2, offers_pb2, resources_pb2, tasks_pb2
+    from edgerm.wire.v1 import master_pb2, offers_pb2, operator_pb2, resources_pb2, tasks_pb2
 
+    Usage: TypeAlias = operator_pb2.Response.ReadStats.Usage
+
+TaskName: TypeAlias = tuple[str, str, str]  # framework, task, launch
 OURS = "edgerm."  # attributes that an agent adds by itself: for programs
 
 
 @click.command("ps", short_help="List tasks.")
 @click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--stats", is_flag=True, help="Also what they use now; that takes a moment.")
 @json_option
 @master_option
-def ps(everything: bool, as_json: bool, master: str) -> None:
-    """List the tasks of all frameworks that have not ended; with --all also those that have."""
+def ps(everything: bool, stats: bool, as_json: bool, master: str) -> None:
+    """List the tasks of all frameworks that have not ended; with --all also those that have.
+
+    With --stats CPU and memory are shown as used/asked for, memory in MiB; "-" is not known.
+    """
 
     async def rows(operator: Operator) -> list[dict[str, Any]]:
         view, agents = await operator.tasks(), await operator.agents()
         names = {agent.agent_info.id.value: agent_name(agent.agent_info) for agent in agents.agents}
         tasks = [*view.tasks, *view.unreachable_tasks, *(view.completed_tasks if everything else ())]
-        return [_task_row(task, names) for task in tasks]
+        used = await _used(operator, names) if stats else {}
+        return [_task_row(task, names) | (_use_of(task, used) if stats else {}) for task in tasks]
 
     columns = {
         "task": "TASK",
         "state": "STATE",
         "agent": "AGENT",
-        "cpus": "CPUS",
-        "mem": "MEM",
+        **({"cpus_used/cpus": "CPU", "mem_used/mem": "MEMORY"} if stats else {"cpus": "CPUS", "mem": "MEM"}),
         "framework": "FRAMEWORK",
     }
     show(ask(master, rows), columns, as_json=as_json, empty="no task runs; see those that have ended with --all")
@@ -57,6 +65,7 @@ def agents(as_json: bool, master: str) -> None:
     columns = {
         "name": "NAME",
         "state": "STATE",
+        "carrier": "LINK",
         "cpus_used/cpus": "CPUS",
         "mem_used/mem": "MEM",
         "attributes": "ATTRIBUTES",
@@ -140,8 +149,25 @@ def _task_row(task: tasks_pb2.Task, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+async def _used(operator: Operator, names: dict[str, str]) -> dict[TaskName, Usage]:
+    """What tasks use, by framework, task and launch; a word about agents that did not say."""
+    view = await operator.stats()
+    for missing in view.missing:
+        agent = names.get(missing.agent_id.value, missing.agent_id.value)
+        sys.stderr.write(f"edgerm: what the tasks on {agent} use is not known: {missing.reason}\n")
+    return {(usage.framework_id.value, usage.task_id.value, usage.launch_id): usage for usage in view.tasks}
+
+
+def _use_of(task: tasks_pb2.Task, used: dict[TaskName, Usage]) -> dict[str, Any]:
+    usage = used.get((task.framework_id.value, task.task_id.value, task.launch_id))
+    if usage is None:
+        return dict.fromkeys(("cpus_used", "mem_used", "cpu_s"))
+    mem = round(usage.memory_bytes / (1 << 20), 3)
+    return {"cpus_used": round(usage.cpus, 3), "mem_used": mem, "cpu_s": round(usage.cpu_s, 3)}
+
+
 _NO_AGENT: dict[str, Any] = {
-    **dict.fromkeys(("hostname", "cpus", "mem", "cpus_used", "mem_used", "last_beat_s")),
+    **dict.fromkeys(("hostname", "cpus", "mem", "cpus_used", "mem_used", "last_beat_s", "carrier")),
     "attributes": "",
     "abilities": {},
 }
@@ -156,6 +182,7 @@ def _agent_row(agent: master_pb2.Response.GetAgents.Agent) -> dict[str, Any]:
         "name": agent_name(info),
         "hostname": info.hostname,
         "state": agent.link_state or ("joined" if agent.active else "unreachable"),
+        "carrier": agent.carrier,
         **total,
         **{f"{name}_used": amount for name, amount in used.items()},
         "attributes": " ".join(f"{name}:{value}" for name, value in attributes.items() if not name.startswith(OURS)),

@@ -25,6 +25,26 @@ EDGERM_FAILED = 125  # as `env` and `docker run` have it
 )
 @click.option("--wasm", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help="A module.")
 @click.option("--process", is_flag=True, help="A program that is on the agent's box: the first ARG.")
+@click.option("--docker", metavar="IMAGE", help="A container; ARGs take the place of what the image would run.")
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="H:C[/udp]",
+    help="Port H of the box, one of those that agents give, leads to C in the container; C alone: any of them does.",
+)
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="SRC:DST[:ro]",
+    help="The container sees SRC at DST: a path of the box, if its operator allows it, a volume's name, or ./PATH.",
+)
+@click.option(
+    "--network",
+    metavar="host|bridge|none|NAME",
+    help="The container's network; by default host, the box's own, as in Mesos, and bridge with --port.",
+)
 @click.option("--name", metavar="NAME", help="What people call the task; its id begins so.")
 @click.option("--cpus", type=click.FloatRange(min=0.001), default=0.1, show_default=True, metavar="C", help="CPUs.")
 @click.option("--mem", type=click.FloatRange(min=1), default=32, show_default=True, metavar="MIB", help="Memory.")
@@ -39,6 +59,10 @@ EDGERM_FAILED = 125  # as `env` and `docker run` have it
 def command(
     wasm: Path | None,
     process: bool,
+    docker: str | None,
+    ports: tuple[str, ...],
+    volumes: tuple[str, ...],
+    network: str | None,
     name: str | None,
     cpus: float,
     mem: float,
@@ -49,25 +73,49 @@ def command(
     args: tuple[str, ...],
     master: str,
 ) -> None:
-    """Run one task: `edgerm run --wasm module.wasm -- 1 2`, `edgerm run --process -- ls -l`.
+    """Run one task: `edgerm run --wasm module.wasm -- 1 2`, `edgerm run --process -- ls -l`, `edgerm run --docker
+    nginx --port 8080:80`.
 
     Its output comes here while it runs. Ctrl-C ends it, and waits until it has ended. The exit status is the task's;
     128+N if signal N ended it, 124 if it took longer than --timeout, 134 for a module that trapped, and 125 if edgerm
     itself failed. A detached task stays until it ends or is killed; its framework is waited for a year.
     """
-    if (wasm is None) != process:
-        raise click.UsageError("use one of --wasm FILE and --process")
+    if (wasm is not None) + process + (docker is not None) != 1:
+        raise click.UsageError("use one of --wasm FILE, --process and --docker IMAGE")
+    if docker is None and (ports or volumes or network):
+        raise click.UsageError("--port, --volume and --network are for containers: use them with --docker IMAGE")
+    _check(ports, volumes)
     if process and not args:
         raise click.UsageError("--process needs a program: edgerm run --process -- PROGRAM [ARG]…")
     options: TaskOptions = {"cpus": cpus, "mem": mem, "env": _variables(env), "timeout_s": timeout_s}
-    options["name"] = name or (wasm.stem if wasm is not None else Path(args[0]).name)
     if wasm is not None:
-        options["wasm"], options["args"] = wasm, args
+        options["wasm"], options["args"], called = wasm, args, wasm.stem
+    elif docker is not None:
+        options["docker"], options["args"], called = docker, args, _image_name(docker)
+        options["ports"], options["volumes"], options["network"] = ports, volumes, network
     else:
-        options["process"] = args
+        options["process"], called = args, Path(args[0]).name
+    options["name"] = name or called
     if stdin is not None:
         options["input"] = stdin.read()
     raise SystemExit(_go(master, detach, options))
+
+
+def _check(ports: tuple[str, ...], volumes: tuple[str, ...]) -> None:
+    from edgerm.core.errors import Invalid  # noqa: PLC0415
+    from edgerm.sdk.containers import parse_port, parse_volume  # noqa: PLC0415
+
+    for hint, texts, parse in (("--port", ports, parse_port), ("--volume", volumes, parse_volume)):
+        try:
+            for text in texts:
+                parse(text)
+        except Invalid as error:
+            raise click.BadParameter(str(error), param_hint=hint) from None
+
+
+def _image_name(image: str) -> str:
+    """What people call it: `here.example/a/nginx:1.25` is nginx."""
+    return image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "container"
 
 
 def _variables(pairs: tuple[str, ...]) -> dict[str, str]:

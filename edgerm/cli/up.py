@@ -22,6 +22,8 @@ from edgerm.cli.asking import fail
 def command(count: int, http: str, data_dir: Path | None, process_user: str | None, lifeline: int | None) -> None:
     """Start a master and N agents that share this machine, and print how to use them.
 
+    Every second agent links over CoAP.
+
     The first line is for programs: `ready http=URL agents=N`. Ctrl-C, or any other end of this command, ends them and
     all their tasks. Without --data-dir nothing is left behind.
     """

@@ -112,7 +112,7 @@ _ALIVE: dict[TaskSignal, TaskState] = {_T.KILLING: _S.KILLING, **_ENDS}
 MOVES: Mapping[TaskState, Mapping[TaskSignal, TaskState]] = MappingProxyType(
     {
         _S.STAGING: {_T.STARTING: _S.STARTING, _T.RUNNING: _S.RUNNING, _T.DROPPED: _S.DROPPED, **_ALIVE},
-        _S.STARTING: {_T.RUNNING: _S.RUNNING, _T.DROPPED: _S.DROPPED, **_ALIVE},
+        _S.STARTING: {_T.STARTING: _S.STARTING, _T.RUNNING: _S.RUNNING, _T.DROPPED: _S.DROPPED, **_ALIVE},
         _S.RUNNING: {_T.RUNNING: _S.RUNNING, **_ALIVE},
         _S.KILLING: {_T.KILLING: _S.KILLING, **_ENDS},
         _S.UNREACHABLE: {
@@ -125,7 +125,10 @@ MOVES: Mapping[TaskState, Mapping[TaskSignal, TaskState]] = MappingProxyType(
         **{state: {} for state in sorted(TERMINAL)},
     }
 )
-"""State → signal → next state; RUNNING again carries news such as health. A pair without an entry is a bug."""
+"""State → signal → next state; a pair without an entry is a bug.
+
+STARTING and RUNNING again carry news, such as how far an image is pulled, and health.
+"""
 
 SIGNAL_OF: Mapping[TaskState, TaskSignal] = MappingProxyType(
     {

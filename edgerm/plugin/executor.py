@@ -7,14 +7,17 @@ All values are frozen and plain, so that an executor may live in another process
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from edgerm.core.ids import TaskKey
 
 Stream = Literal["stdout", "stderr"]
+Protocols = Literal["tcp", "udp"]
+Tell: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,45 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapping:
+    """A port of the box that leads to one of the container."""
+
+    host_port: int
+    container_port: int
+    protocol: Protocols
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What a container sees at `container_path`."""
+
+    container_path: str  # absolute
+    source: str  # an absolute path of the box; when `named`, the name of a volume that the engine keeps
+    read_only: bool
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What is special about a task in a container; all of it is allowed here (`edgerm_agent.launch` has seen to it)."""
+
+    image: str
+    network: str  # "host", "bridge", "none", or the name of a network that the engine knows
+    ports: tuple[PortMapping, ...] = ()
+    mounts: tuple[Mount, ...] = ()  # the sandbox is one of them
+    hostname: str = ""  # empty: the engine's choice
+    privileged: bool = False
+    force_pull: bool = False  # ask the registry even if the image is here
+    parameters: tuple[tuple[str, str], ...] = ()  # options of `docker run` without their dashes, as Mesos has them
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """All that an executor needs to start one task; made by the agent from a TaskInfo."""
+    """All that an executor needs to start one task; made by the agent from a TaskInfo.
+
+    Of a container `program` is the entrypoint (empty: the image's own), `argv` what follows it, and `env` goes beside
+    the image's own variables.
+    """
 
     key: TaskKey
     program: str  # what is executed: a path, or a name to be found in the PATH of `env`; of a WASM task its name
@@ -40,6 +80,7 @@ class LaunchSpec:
     user: str | None = None  # None: the agent's own
     module: Path | None = None  # the WASM module; only for the wasm executor
     entry_point: str = "_start"  # exported function of the module
+    container: ContainerSpec | None = None  # only for the docker executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +145,29 @@ class LaunchFailed(Exception):
     """The task did not start and never will; `str()` says why in one line."""
 
 
+def unheard(line: str) -> None:
+    """A `Tell` for callers who do not listen."""
+
+
 class Executor(Protocol):
     """Runs tasks of one kind."""
 
     name: str
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         """Start the task, once: a second call with the same key answers the first one's handle.
 
-        Raises `LaunchFailed` when it can never start; any other error leaves open whether it did.
+        `tell` gets one line about each step that takes long (an image is pulled), as often as there is news; callable
+        only from the event loop's thread. Raises `LaunchFailed` when the task can never start; any other error leaves
+        open whether it did.
+        """
+        ...
+
+    async def abandon(self, key: TaskKey) -> None:
+        """The start of this task is not wanted any more: one that still prepares raises `LaunchFailed` soon.
+
+        Returns at once. A start that is about to answer a handle may do so. Without effect on a task that is not being
+        started.
         """
         ...
 

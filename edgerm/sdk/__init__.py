@@ -17,7 +17,7 @@ from edgerm.sdk.core.session import Session
 from edgerm.sdk.driver import Driver, framework
 from edgerm.sdk.operator import Operator
 from edgerm.sdk.scheduler import Scheduler
-from edgerm.sdk.tasks import Task, process_task, wasm_task
+from edgerm.sdk.tasks import Task, docker_task, process_task, wasm_task
 
 __all__ = [
     "Cluster",
@@ -38,6 +38,7 @@ __all__ = [
     "TaskState",
     "Unavailable",
     "connect",
+    "docker_task",
     "framework",
     "process_task",
     "wasm_task",

@@ -17,10 +17,11 @@ from edgerm.core.errors import EdgermError, Invalid
 from edgerm.core.ids import AgentId, FrameworkId, TaskId
 from edgerm.core.scheduler import BlobRef, FrameworkSpec, Status
 from edgerm.core.tasks import Source, TaskState
+from edgerm.sdk.containers import Ports
 from edgerm.sdk.driver import Driver, framework
 from edgerm.sdk.operator import Name, Operator
 from edgerm.sdk.placing import Placer
-from edgerm.sdk.tasks import CPUS_DEFAULT, MEM_DEFAULT_MIB, Options, Task, process_task, wasm_task
+from edgerm.sdk.tasks import CPUS_DEFAULT, MEM_DEFAULT_MIB, Options, Task, docker_task, process_task, wasm_task
 
 Content = bytes | Path | str
 OUTPUTS_AT_ONCE = 32  # an agent serves so many readers well
@@ -28,17 +29,23 @@ MASTER = "http://127.0.0.1:5050"
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `run` and `launch` take; one of `wasm` (a module: its path or bytes) and `process` (an argv) is needed."""
+    """What `run` and `launch` take.
+
+    One of `wasm` (a module: its path or bytes), `process` (an argv) and `docker` (an image) is needed.
+    """
 
     wasm: Content
     process: Sequence[str]
-    args: Sequence[str]  # of the module
+    docker: str
+    args: Sequence[str]  # of the module; of a container, in place of what its image would run
     input: Content | None  # standard input: bytes, or the path of a file
     env: Mapping[str, str]
     cpus: float
     mem: float  # MiB
     disk: float  # MiB
-    ports: int
+    ports: int | Ports  # how many; of a container also which: {host: container}, or ["8080:80/udp", "80"]
+    volumes: Sequence[str]  # of a container: "SOURCE:PATH", with ":ro" behind it if it is only read
+    network: str | None  # of a container: "host" (by default, unless it has ports), "bridge", "none", or a name
     name: str
     task_id: str
     grace_s: float | None
@@ -86,13 +93,19 @@ class TaskHandle:
     async def started(self) -> Status:
         """Wait until it runs, or has ended without."""
         while not (self.status.state is TaskState.RUNNING or self.status.state.terminal):
-            await self._next_status()
+            await self.changed()
         return self.status
 
     async def ended(self) -> Status:
         """Wait for its end; raises `Unavailable` or `Conflict` if the subscription ended first."""
         while not self.status.state.terminal:
-            await self._next_status()
+            await self.changed()
+        return self.status
+
+    async def changed(self) -> Status:
+        """Wait for a newer status than `status`, the latest if there are several; raises as `ended`."""
+        self._changed.clear()
+        await self._cluster.until(self._changed)
         return self.status
 
     async def wait(self) -> Result:
@@ -129,10 +142,6 @@ class TaskHandle:
         except EdgermError:
             return status.output_tail.encode(), 0
         return bytes(output), end - len(output)
-
-    async def _next_status(self) -> None:
-        self._changed.clear()
-        await self._cluster.until(self._changed)
 
 
 class Cluster:
@@ -203,6 +212,10 @@ class Cluster:
         else:
             self.driver.session.kill(task_id, grace_s=grace_s)
 
+    def lacking(self, task_id: TaskId) -> str | None:
+        """The executor that a task waits for because no agent had it which made an offer so far, if so."""
+        return self._placer.lacking(task_id)
+
     async def until(self, event: asyncio.Event) -> None:
         """Wait for `event`; raises what ends the subscription first."""
         assert self._ended is not None, "after __aenter__"
@@ -226,23 +239,31 @@ class Cluster:
 
     async def _task(self, options: TaskOptions) -> Task:
         task_id = options.get("task_id") or f"{options.get('name') or 'task'}-{secrets.token_hex(4)}"
-        stdin = options.get("input")
+        stdin, ports = options.get("input"), options.get("ports", 0)
+        publish = () if isinstance(ports, int) else ports
         common: Options = {
             "name": options.get("name", ""),
             "env": options.get("env", {}),
             "cpus": options.get("cpus", CPUS_DEFAULT),
             "mem": options.get("mem", MEM_DEFAULT_MIB),
             "disk": options.get("disk", 0.0),
-            "ports": options.get("ports", 0),
+            "ports": ports if isinstance(ports, int) else 0,
             "input": None if stdin is None else await self._keep(stdin),
             "grace_s": options.get("grace_s"),
             "timeout_s": options.get("timeout_s"),
         }
-        if ("wasm" in options) == ("process" in options):
-            raise Invalid("a task needs one of wasm=MODULE and process=[PROGRAM, …]")
+        if sum(kind in options for kind in ("wasm", "process", "docker")) != 1:
+            raise Invalid("a task needs one of wasm=MODULE, process=[PROGRAM, …] and docker=IMAGE")
+        args = options.get("args", ())
+        if "docker" in options:
+            volumes, network = options.get("volumes", ()), options.get("network")
+            image = options["docker"]
+            return docker_task(task_id, image, args, publish=publish, volumes=volumes, network=network, **common)
+        if publish or options.get("volumes") or options.get("network"):
+            raise Invalid("only a container has volumes, a network and ports of its own; ports=NUMBER works for all")
         if "wasm" in options:
-            return wasm_task(task_id, await self._keep(options["wasm"]), options.get("args", ()), **common)
-        return process_task(task_id, [*options["process"], *options.get("args", ())], **common)
+            return wasm_task(task_id, await self._keep(options["wasm"]), args, **common)
+        return process_task(task_id, [*options["process"], *args], **common)
 
     async def _keep(self, content: Content) -> BlobRef:
         return await self.driver.keep(content if isinstance(content, bytes) else Path(content))

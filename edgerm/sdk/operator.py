@@ -96,6 +96,16 @@ class Operator:
             call.explain.framework_id.value = framework_id
         return (await self._ask_own(call)).explain
 
+    async def stats(self, name: Name | None = None, framework_id: str | None = None) -> operator_pb2.Response.ReadStats:
+        """What live tasks use now: one, those of a framework, or all; takes a second or more."""
+        call = operator_pb2.Call(type=operator_pb2.Call.READ_STATS, read_stats=operator_pb2.Call.ReadStats())
+        if name is not None:
+            call.read_stats.task_id.value = name.task_id
+            framework_id = name.framework_id
+        if framework_id is not None:
+            call.read_stats.framework_id.value = framework_id
+        return (await self._ask_own(call)).read_stats
+
     async def read_log(
         self, name: Name, *, stderr: bool = False, follow: bool = False, offset: int = 0, max_bytes: int | None = None
     ) -> AsyncIterator[Chunk]:

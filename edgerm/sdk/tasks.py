@@ -1,11 +1,11 @@
-"""Tasks to launch, made in one line: a WASM module or a process, on the resources of an offer.
+"""Tasks to launch, made in one line: a WASM module, a process or a container, on the resources of an offer.
 
 What does not live here: uploading what a task needs (`edgerm.sdk.driver`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
@@ -13,30 +13,34 @@ from edgerm.core.errors import Conflict, Invalid
 from edgerm.core.ids import AgentId, TaskId, check_task_id
 from edgerm.core.resources import Amount, ResourceKey, Resources, coalesce, milli
 from edgerm.core.scheduler import BlobRef, Offer, TaskSpec
+from edgerm.sdk.containers import PORT_MAX, Ports, fill_in, parse_volume, ports_of
 from edgerm.wire.codec.resources import resources_to_messages
-from edgerm.wire.codec.tasks import task_spec
+from edgerm.wire.codec.tasks import executor_of, task_spec
 from edgerm.wire.codec.times import nanoseconds
 from edgerm.wire.v1.basics_pb2 import Blob
 from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
 
 CPUS_DEFAULT = 0.1
 MEM_DEFAULT_MIB = 32.0
+ALL_PORTS = ((1, PORT_MAX),)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a task asks of an offer: scalars by name, and how many ports."""
+    """What a task asks of an offer: scalars by name, and ports."""
 
     scalars: tuple[tuple[str, int], ...]  # in thousandths
-    ports: int = 0
+    ports: int = 0  # so many, whichever they are
+    these_ports: frozenset[int] = frozenset()  # and these
 
     @classmethod
-    def of(cls, cpus: float, mem: float, disk: float = 0.0, ports: int = 0) -> Needs:
+    def of(cls, cpus: float, mem: float, disk: float = 0.0, ports: int = 0, these_ports: Iterable[int] = ()) -> Needs:
         """`mem` and `disk` in MiB. Raises `Invalid` for amounts that are none."""
         if ports < 0:
             raise Invalid(f"a task cannot need {ports} ports")
         amounts = {"cpus": milli(cpus), "mem": milli(mem), "disk": milli(disk)}
-        return cls(tuple((name, amount) for name, amount in amounts.items() if amount), ports)
+        scalars = tuple((name, amount) for name, amount in amounts.items() if amount)
+        return cls(scalars, ports, frozenset(these_ports))
 
     def take_from(self, resources: Resources) -> Resources | None:
         """The part of `resources` that serves, reserved ones first; None if they are too few."""
@@ -50,20 +54,40 @@ class Needs:
                     left -= min(have, left)
             if left:
                 return None
-        left = self.ports
+        ports = self._take_ports(resources)
+        return None if ports is None else Resources({**taken, **ports})
+
+    def _take_ports(self, resources: Resources) -> dict[ResourceKey, Amount] | None:
+        taken: dict[ResourceKey, Amount] = {}
+        left, wanted = self.ports, set(self.these_ports)
         for key in _keys(resources, "ports"):
             have = resources[key]
-            if left and isinstance(have, tuple):
-                ranges = _first(have, left)
+            if isinstance(have, tuple) and (left or wanted):
+                found = {port for port in wanted if any(begin <= port <= end for begin, end in have)}
+                ranges = _first(_without(have, sorted(self.these_ports)), left)
+                wanted -= found
                 left -= sum(end - begin + 1 for begin, end in ranges)
-                taken[key] = coalesce(ranges)
-        return None if left else Resources(taken)
+                taken[key] = coalesce([*ranges, *((port, port) for port in found)])
+        return None if left or wanted else taken
 
 
 def _keys(resources: Resources, name: str) -> list[ResourceKey]:
     """Plain ones last: what is reserved for us nobody else can use. Revocable ones are not asked for here."""
     found = [key for key in resources if key.name == name and not key.revocable and not key.disk]
     return sorted(found, key=lambda key: not key.reservations)
+
+
+def _without(ranges: Iterable[tuple[int, int]], ports: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The ranges without these ports, which are in order."""
+    for begin, end in ranges:
+        first = begin
+        for port in ports:
+            if first <= port <= end:
+                if first < port:
+                    yield first, port - 1
+                first = port + 1
+        if first <= end:
+            yield first, end
 
 
 def _first(ranges: Iterable[tuple[int, int]], count: int) -> list[tuple[int, int]]:
@@ -84,6 +108,7 @@ class Task:
     task_id: TaskId
     needs: Needs
     message: TaskInfo = field(compare=False)  # without agent and resources
+    executor: str = field(compare=False)  # the kind that runs it: "wasm", "process", "docker"
 
     def on(self, offer: Offer, resources: Resources | None = None) -> TaskSpec:
         """The task on this offer, or on what is left of it; raises `Conflict` if that is too little."""
@@ -98,10 +123,21 @@ class Task:
         message.CopyFrom(self.message)
         message.agent_id.value = agent_id
         message.resources.extend(resources_to_messages(resources))
+        free = _ports(resources, self.needs.these_ports)
+        for mapping in message.container.docker.port_mappings:
+            if not mapping.host_port:
+                mapping.host_port = next(free, 0)
         spec = task_spec(message)
         if spec.fault:
             raise Invalid(f"task {self.task_id!r}: {spec.fault}")
         return spec
+
+
+def _ports(resources: Resources, but: Container[int]) -> Iterator[int]:
+    for key, amount in resources.items():
+        if key.name == "ports" and isinstance(amount, tuple):
+            for begin, end in amount:
+                yield from (port for port in range(begin, end + 1) if port not in but)
 
 
 class Options(TypedDict, total=False):
@@ -116,7 +152,7 @@ class Options(TypedDict, total=False):
     input: BlobRef | None  # its standard input
     grace_s: float | None  # between SIGTERM and SIGKILL
     timeout_s: float | None  # killed when it takes longer
-    user: str  # of a process, if the operator allows it
+    user: str  # of a process or a container, if the operator allows it
 
 
 def wasm_task(
@@ -142,6 +178,32 @@ def process_task(task_id: str, argv: Sequence[str], **options: Unpack[Options]) 
     return _task(message, options)
 
 
+def docker_task(
+    task_id: str,
+    image: str,
+    args: Sequence[str] = (),
+    *,
+    publish: Ports = (),
+    volumes: Iterable[str] = (),
+    network: str | None = None,
+    **options: Unpack[Options],
+) -> Task:
+    """A container of this image, with `args` in place of what the image would run. Raises `Invalid`.
+
+    `publish`: ports of the box that lead into it. `volumes`: see `containers.parse_volume`. `network`: "host",
+    "bridge", "none" or that of a network of the engine; by default the box's own, or a bridge if ports are published.
+    """
+    message = _message(task_id, options)
+    ports = ports_of(publish)
+    message.command.arguments.extend(args)
+    fill_in(message.container, image, network, ports)
+    message.container.volumes.extend(parse_volume(volume) for volume in volumes)
+    task = _task(message, options, [port.host for port in ports])
+    enough = {ResourceKey(name): amount for name, amount in task.needs.scalars} | {ResourceKey("ports"): ALL_PORTS}
+    task.at(AgentId("0"), task.needs.take_from(Resources(enough)) or Resources())  # what is wrong is told now
+    return task
+
+
 def blob_message(blob: BlobRef) -> Blob:
     """A blob's name and size as a message."""
     return Blob(sha256=bytes.fromhex(blob.digest), size_bytes=blob.size_bytes)
@@ -164,11 +226,12 @@ def _message(task_id: str, options: Options) -> TaskInfo:
     return message
 
 
-def _task(message: TaskInfo, options: Options) -> Task:
+def _task(message: TaskInfo, options: Options, publish: Sequence[int] = ()) -> Task:
     needs = Needs.of(
         options.get("cpus", CPUS_DEFAULT),
         options.get("mem", MEM_DEFAULT_MIB),
         options.get("disk", 0.0),
-        options.get("ports", 0),
+        options.get("ports", 0) + sum(not port for port in publish),
+        filter(None, publish),
     )
-    return Task(TaskId(message.task_id.value), needs, message)
+    return Task(TaskId(message.task_id.value), needs, message, executor_of(message))

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 from edgerm.core.errors import NotFound
 from edgerm.core.ids import TaskKey
-from edgerm.plugin.executor import Chunk, Exit, Handle, Inspection, LaunchFailed, LaunchSpec, Stream, Usage
+from edgerm.plugin.executor import (
+    Chunk,
+    Exit,
+    Handle,
+    Inspection,
+    LaunchFailed,
+    LaunchSpec,
+    Stream,
+    Tell,
+    Usage,
+    unheard,
+)
 
 TERMINATED = 15
 SUCCESS = Exit(code=0, message="exited with code 0")
@@ -32,6 +43,7 @@ class Script:
     exit: Exit | None = SUCCESS
     stdout: bytes = b""
     stderr: bytes = b""
+    preparing: tuple[str, ...] = ()  # told first; then the start waits until `prepared` or `abandon`
 
 
 class FakeExecutor:
@@ -51,20 +63,43 @@ class FakeExecutor:
         self.name = name
         self.instance = instance
         self.tasks: dict[TaskKey, FakeTask] = {} if tasks is None else tasks
-        self._script = script
+        self.script = script
+        self._preparing: dict[TaskKey, asyncio.Future[bool]] = {}  # whether it goes on
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         """As the script says, which may raise `LaunchFailed`."""
         if not spec.argv:
             raise LaunchFailed("the command is empty")
+        script = self.script(spec)
+        if script.preparing and spec.key not in self.tasks:
+            await self._prepare(spec.key, script, tell)
         if spec.key not in self.tasks:
-            script = self._script(spec)
             self.tasks[spec.key] = FakeTask(spec, asyncio.get_running_loop().create_future())
             self.write(spec.key, "stdout", script.stdout)
             self.write(spec.key, "stderr", script.stderr)
             if script.exit is not None:
                 self.end(spec.key, script.exit)
         return Handle(spec.key, self.name, self.instance)
+
+    async def _prepare(self, key: TaskKey, script: Script, tell: Tell) -> None:
+        goes_on = self._preparing.setdefault(key, asyncio.get_running_loop().create_future())
+        for line in script.preparing:
+            tell(line)
+        try:
+            if not await asyncio.shield(goes_on):
+                raise LaunchFailed("it was abandoned while it was prepared")
+        finally:
+            self._preparing.pop(key, None)
+
+    def prepared(self, key: TaskKey) -> None:
+        """The task that prepares goes on."""
+        if not (goes_on := self._preparing[key]).done():
+            goes_on.set_result(True)
+
+    async def abandon(self, key: TaskKey) -> None:
+        goes_on = self._preparing.get(key)
+        if goes_on is not None and not goes_on.done():
+            goes_on.set_result(False)
 
     def end(self, key: TaskKey, exit_: Exit) -> None:
         """The task ends so, unless it has ended."""

@@ -75,6 +75,13 @@ def from_protobuf(message_class: type[M], body: bytes, *, max_bytes: int = MAX_B
     Raises TooLarge for more than `max_bytes`, and Invalid for a corrupt body, text that is not UTF-8, nesting beyond
     protobuf's own bound (100), and a missing required field.
     """
+    message = from_protobuf_partly(message_class, body, max_bytes=max_bytes)
+    check_complete(message)
+    return message
+
+
+def from_protobuf_partly(message_class: type[M], body: bytes, *, max_bytes: int = MAX_BYTES) -> M:
+    """As `from_protobuf`, but required fields may be missing."""
     message = message_class()
     if len(body) > max_bytes:
         raise TooLarge(f"{name_of(message)} of {len(body)} bytes; at most {max_bytes} are taken")
@@ -82,9 +89,13 @@ def from_protobuf(message_class: type[M], body: bytes, *, max_bytes: int = MAX_B
         message.ParseFromString(body)
     except DecodeError as error:
         raise Invalid(f"{name_of(message)} in protobuf: {error}") from None
+    return message
+
+
+def check_complete(message: Message) -> None:
+    """Raises `Invalid`, naming it, when a required field is missing."""
     if not message.IsInitialized():
         raise Invalid(f"{name_of(message)} in protobuf: {missing(message)}")
-    return message
 
 
 def _bare(media_range: str) -> str:

@@ -1,6 +1,7 @@
 """`make demo`: a master and two agents on this machine, a framework with real work, a table, and nothing left behind.
 
-What does not live here: the framework (`sensor_fan_out`), and how to start a master and agents (`edgerm up`).
+The second agent links over CoAP. What does not live here: the frameworks (`sensor_fan_out`, `one_container`), and how
+to start a master and agents (`edgerm up`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgerm_frameworks import sensor_fan_out
+from edgerm_frameworks import one_container, sensor_fan_out
 
 AGENTS = 2
 STOP_S = 30.0
@@ -44,11 +45,11 @@ def _ready(up: subprocess.Popen[str]) -> str:
 
 def main() -> int:
     """The whole demo; the exit status of its framework."""
-    print(f"starting a master and {AGENTS} agents on this machine", flush=True)
+    print(f"starting a master and {AGENTS} agents on this machine, one linked over HTTP, one over CoAP", flush=True)
     try:
         with cluster() as url:
             print(f"master at {url}; launching WASM tasks, one for each sensor", flush=True)
-            status = sensor_fan_out.main(url)
+            status = sensor_fan_out.main(url) or one_container.main(url)
     except KeyboardInterrupt:
         status = 130
     print("everything is stopped", flush=True)

@@ -61,16 +61,18 @@ class Artifacts(msgspec.Struct, frozen=True):
 
 
 class Agents(msgspec.Struct, frozen=True):
-    """`[agents]`: how often agents beat, and when silence means unreachable."""
+    """`[agents]`: how often agents beat, when silence means unreachable, and what output may cost a thin line."""
 
     beat_interval_s: Seconds = 15.0
     missed_beats: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    coap_log_bytes_s: Bytes = 8192  # of tasks' output, from each agent behind CoAP
 
 
 class Config(msgspec.Struct, frozen=True):
     """All settings of a master."""
 
     http: str = "127.0.0.1:5050"
+    coap: str = "127.0.0.1:5683"
     data_dir: str = ""
     insecure: bool = False
     offer_timeout_s: Seconds = 300.0
@@ -86,6 +88,11 @@ class Config(msgspec.Struct, frozen=True):
         return parse_address(self.http)
 
     @property
+    def coap_address(self) -> Address | None:
+        """`coap` taken apart, None for no CoAP; raises `Invalid`."""
+        return parse_address(self.coap) if self.coap else None
+
+    @property
     def data_path(self) -> Path:
         """The data directory, absolute."""
         return Path(self.data_dir or default_data_dir()).expanduser().absolute()
@@ -94,11 +101,12 @@ class Config(msgspec.Struct, frozen=True):
 def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """The settings that hold now; raises `Invalid` with the remedy."""
     settings = config.load(Config, file=file, default_file=DEFAULT_FILE, flags=flags)
-    if not settings.address.loopback and not settings.insecure:
-        raise Invalid(
-            f"http = {settings.http!r} can be reached from other machines, and nothing checks who they are: "
-            "listen on 127.0.0.1, or accept that with --insecure"
-        )
+    for name, address in (("http", settings.address), ("coap", settings.coap_address)):
+        if address is not None and not address.loopback and not settings.insecure:
+            raise Invalid(
+                f"{name} = {getattr(settings, name)!r} can be reached from other machines, and nothing checks who "
+                "they are: listen on 127.0.0.1, or accept that with --insecure"
+            )
     return settings
 
 

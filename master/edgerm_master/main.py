@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgerm import logs
 from edgerm.core.blobs import Digest
@@ -23,21 +23,26 @@ from edgerm.store.blobs import BlobStore
 from edgerm.store.datadir import DataDir
 from edgerm.store.sqlite import SqliteStore
 from edgerm_master import config
-from edgerm_master.api.access import Access
+from edgerm_master.api.access import Access, Action, Principal
 from edgerm_master.api.agent import AgentFace
 from edgerm_master.api.artifacts import ArtifactFace
 from edgerm_master.api.blobs import Blobs
+from edgerm_master.api.doorbells import Doorbells
 from edgerm_master.api.http import Server
 from edgerm_master.api.look import LookFace
 from edgerm_master.api.metrics import Metrics
 from edgerm_master.api.operator import OperatorFace
 from edgerm_master.api.scheduler import SchedulerFace
 from edgerm_master.api.streams import Streams
+from edgerm_master.api.upstreams import Upstreams
 from edgerm_master.api.views import Views
 from edgerm_master.config import Config
 from edgerm_master.core.master import Master, Settings
 from edgerm_master.registry import Registry
 from edgerm_master.shell import Shell
+
+if TYPE_CHECKING:
+    from edgerm.transport.coap_server import CoapServer
 
 log = logs.get("master.main")
 
@@ -48,6 +53,7 @@ class Served:
 
     url: str
     shell: Shell
+    coap_url: str | None  # None: no CoAP
 
 
 def main(config_file: Path | None, flags: Mapping[str, Any], lifeline: int | None) -> int:
@@ -78,10 +84,11 @@ async def _run(settings: Config, lifeline: int | None) -> None:
         loop.add_signal_handler(number, stop.set)
     if lifeline is not None:
         _watch(lifeline, stop.set)
-    if settings.insecure and not settings.address.loopback:
-        log.warning("INSECURE: whoever reaches this address may do everything", http=settings.http)
+    coap = settings.coap_address
+    if settings.insecure and not (settings.address.loopback and (coap is None or coap.loopback)):
+        log.warning("INSECURE: whoever reaches this address may do everything", http=settings.http, coap=settings.coap)
     async with serving(settings) as served:
-        sys.stdout.write(f"ready http={served.url}\n")
+        sys.stdout.write(f"ready http={served.url}" + (f" coap={served.coap_url}\n" if served.coap_url else "\n"))
         sys.stdout.flush()
         served.shell.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
@@ -120,16 +127,23 @@ async def serving(settings: Config) -> AsyncIterator[Served]:
         blob_store = BlobStore(data.path / "artifacts", limits.total_bytes, limits.blob_bytes)
         blobs = Blobs(blob_store, lambda: _referenced(core))
         stack.callback(blobs.close)
-        server, end_streams = _faces(settings, shell, blobs)
+        access, doorbells = Access(settings.insecure), Doorbells(shell)
+        server, end_streams = _faces(settings, shell, blobs, access, doorbells)
         stack.push_async_callback(server.close)
+        coap, coap_url = settings.coap_address, None
+        if coap is not None:
+            coap_server = _coap_server(shell, blobs, access, doorbells)
+            stack.push_async_callback(coap_server.close)
         stack.callback(end_streams)  # after the shell: a stop of the master is no stop of its frameworks
         stack.push_async_callback(shell.close)
         url = await server.listen(settings.address.host, settings.address.port)
+        if coap is not None:
+            coap_url = await coap_server.listen(coap.host, coap.port)
         eviction = asyncio.create_task(blobs.evict_for_ever())
         stack.callback(eviction.cancel)
         shell.start()
-        log.info("serving", http=url, data_dir=str(data.path), run_id=core.world.run_id)
-        yield Served(url, shell)
+        log.info("serving", http=url, coap=coap_url, data_dir=str(data.path), run_id=core.world.run_id)
+        yield Served(url, shell, coap_url)
 
 
 def _core_settings(settings: Config) -> Settings:
@@ -145,23 +159,35 @@ def _referenced(core: Master) -> set[Digest]:
     return {blob.digest for task in core.tasks.values() if task.live for blob in task.record.task.needs}
 
 
-def _faces(settings: Config, shell: Shell, blobs: Blobs) -> tuple[Server, Callable[[], None]]:
+def _faces(
+    settings: Config, shell: Shell, blobs: Blobs, access: Access, doorbells: Doorbells
+) -> tuple[Server, Callable[[], None]]:
     views = Views(shell)
     metrics = Metrics(views.gauges)
-    access = Access(settings.insecure)
+    upstreams = Upstreams(Streams(shell), settings.agents.coap_log_bytes_s)
     scheduler = SchedulerFace(shell, blobs, metrics, settings.limits)
-    agents = AgentFace(shell)
     faces = (
         scheduler,
-        agents,
+        AgentFace(shell, doorbells),
         ArtifactFace(blobs),
-        OperatorFace(shell, access, Streams(shell), views, metrics, settings.limits),
+        OperatorFace(shell, access, upstreams, views, metrics, settings.limits),
         LookFace(metrics),
     )
     server = Server((route for face in faces for route in face.routes()), access)
 
     def end_streams() -> None:
         scheduler.close()
-        agents.close()
+        doorbells.close()
 
     return server, end_streams
+
+
+def _coap_server(shell: Shell, blobs: Blobs, access: Access, doorbells: Doorbells) -> CoapServer[Action]:
+    """Who does without CoAP does without aiocoap."""
+    from edgerm.transport.coap_server import CoapServer  # noqa: PLC0415
+    from edgerm_master.api.coap import CoapFace  # noqa: PLC0415
+
+    def authorize(peer: str, action: Action) -> None:
+        access.authorize(Principal("", peer), action)
+
+    return CoapServer(CoapFace(shell, doorbells, blobs).routes(), authorize, Action.LOOK)

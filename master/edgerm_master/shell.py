@@ -12,7 +12,7 @@ from typing import Any, cast
 from edgerm import shell
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import FrameworkId
-from edgerm.core.link import Beat, BeatAnswer, Join, JoinAnswer
+from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Join, JoinAnswer
 from edgerm.core.scheduler import Call
 from edgerm_master.core.effects import Accepted, AnswerAgent
 from edgerm_master.core.events import Beaten, Called, Event, Joined, Tick
@@ -33,13 +33,13 @@ class Shell(shell.Shell[Master, Event]):
         """Make a framework's call; returns once all that it changed is durable."""
         await self._request(lambda number: Called(number, framework_id, call))
 
-    async def join(self, join: Join) -> JoinAnswer:
+    async def join(self, join: Join, carrier: Carrier = HTTP) -> JoinAnswer:
         """An agent's join; the answer comes when it is durable."""
-        return cast("JoinAnswer", await self._request(lambda number: Joined(number, join)))
+        return cast("JoinAnswer", await self._request(lambda number: Joined(number, join, carrier)))
 
-    async def beat(self, beat: Beat) -> BeatAnswer:
+    async def beat(self, beat: Beat, carrier: Carrier = HTTP) -> BeatAnswer:
         """An agent's beat."""
-        return cast("BeatAnswer", await self._request(lambda number: Beaten(number, beat)))
+        return cast("BeatAnswer", await self._request(lambda number: Beaten(number, beat, carrier)))
 
     async def close(self) -> None:
         """Take no more events and write what is left; what was not accepted is answered with `Unavailable`."""

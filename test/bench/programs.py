@@ -11,10 +11,11 @@ import os
 import pwd
 import select
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from edgerm_agent.cgroups import open_cgroups
 from edgerm_agent.roster import SCOPE_CHARACTERS
@@ -58,7 +59,11 @@ class Program:
 
 @asynccontextmanager
 async def program(
-    *argv: str, cores: set[int] | None = None, log: Path | None = None, inherit: Sequence[int] = ()
+    *argv: str,
+    cores: set[int] | None = None,
+    log: Path | None = None,
+    inherit: Sequence[int] = (),
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Program]:
     """Run a program, on these cores only if any are named."""
     before = os.sched_getaffinity(0)
@@ -74,7 +79,7 @@ async def program(
                 stderr=errors,
                 limit=1 << 24,
                 pass_fds=inherit,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **env},
             )
         finally:
             os.sched_setaffinity(0, before)
@@ -107,21 +112,27 @@ class MasterProgram:
     """A master that serves."""
 
     url: str
+    coap_url: str
     pid: int
     data_dir: Path
 
 
 @asynccontextmanager
 async def master(
-    folder: Path, *, cores: set[int] | None = None, profile: Path | None = None
+    folder: Path,
+    *,
+    cores: set[int] | None = None,
+    profile: Path | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[MasterProgram]:
     """A real master with a durable store in `folder`."""
     data_dir = folder / "master"
     code = SERVE if profile is None else PROFILED.format(path=str(profile))
-    argv = (sys.executable, "-c", code, "--http=127.0.0.1:0", f"--data-dir={data_dir}", "--log-level=warning")
-    async with program(*argv, cores=cores, log=folder / "master.log") as started:
-        url = (await started.line()).partition("http=")[2]
-        yield MasterProgram(url, started.pid, data_dir)
+    where = ("--http=127.0.0.1:0", "--coap=127.0.0.1:0", f"--data-dir={data_dir}")
+    argv = (sys.executable, "-c", code, *where, "--log-level=warning")
+    async with program(*argv, cores=cores, log=folder / "master.log", env=env) as started:
+        told = dict(word.split("=", 1) for word in (await started.line()).split()[1:])
+        yield MasterProgram(told["http"], told["coap"], started.pid, data_dir)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +145,21 @@ class AgentProgram:
     def holder_pid(self, name: str) -> int | None:
         """The process id of the keeper or the WASM host, if it runs."""
         lock = self.data_dir / f"{name}.lock"
-        return int(lock.read_text()) if lock.exists() else None
+        pid = int(lock.read_text()) if lock.exists() else None
+        return pid if pid is not None and Path(f"/proc/{pid}").exists() else None
 
 
 @asynccontextmanager
-async def agent(folder: Path, url: str) -> AsyncIterator[AgentProgram]:
+async def agent(folder: Path, url: str, env: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[AgentProgram]:
     """A real agent with a durable journal in `folder`; a pipe ends it, its tasks and what holds them."""
     data_dir = folder / "agent"
-    flags = (f"--master={url}", f"--data-dir={data_dir}", "--port=0", f"--resources={RESOURCES}", "--log-level=warning")
+    flags = [f"--master={url}", f"--data-dir={data_dir}", f"--resources={RESOURCES}", "--log-level=warning"]
+    if url.startswith("http"):  # over CoAP alone the HTTP face is off unless its port is named
+        flags.append("--port=0")
     user = f"--process-user={pwd.getpwuid(os.geteuid()).pw_name}"
     reader, writer = os.pipe()
     argv = (sys.executable, "-c", AGENT, *flags, user, f"--lifeline={reader}")
-    async with program(*argv, log=folder / "agent.log", inherit=(reader,)) as started:
+    async with program(*argv, log=folder / "agent.log", inherit=(reader,), env=env) as started:
         os.close(reader)
         running, agent_id = AgentProgram(started.pid, data_dir), ""
         try:

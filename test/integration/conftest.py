@@ -1,12 +1,13 @@
-"""What integration tests share: a master, and a bare HTTP client."""
+"""What integration tests share: a master, a bare HTTP client, a Docker engine."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from support import engine as engines
 from support.master import running_master
 
 from edgerm_master.main import Served
@@ -24,3 +25,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     skipped = ["Accept", "Accept-Encoding", "Content-Type"]
     async with aiohttp.ClientSession(skip_auto_headers=skipped, timeout=aiohttp.ClientTimeout(20)) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[engines.TestEngine]:
+    """One for all tests that do not end or restart it."""
+    if why := engines.why_not():
+        pytest.skip(why)
+    with engines.running_engine() as running:
+        yield running

@@ -11,10 +11,13 @@ import pytest_asyncio
 from support.agent import OURSELVES, AgentProcess, agent_process, gone, sweep
 from support.master import Framework, Json, running_master, task
 
+from edgerm.sdk import Cluster
+from edgerm.sdk import framework as spec
 from edgerm_agent.keeper import members
 from edgerm_master.main import Served
 
 DEADLINE_S = 30
+MODULES = Path(__file__).parents[1] / "fixtures" / "wasm"
 
 
 @pytest_asyncio.fixture
@@ -103,6 +106,9 @@ async def test_the_end_of_the_lifeline_ends_everything(tmp_path: Path, master: S
         await agent.start()
         os.close(reading)
         pid = await launch(framework, tmp_path, 0)
+        cluster = await Cluster(master.url, spec("left alone")).__aenter__()
+        await (await cluster.launch(wasm=MODULES / "endless.wasm")).started()
+        await cluster.close()
         holders = [agent.holder_pid("keeper"), agent.holder_pid("wasm-host")]
         os.close(writing)
         async with asyncio.timeout(DEADLINE_S):

@@ -21,7 +21,8 @@ from edgerm_agent.core.effects import Send
 from edgerm_agent.core.events import BeatAnswered, Event, JoinAnswered, Rang, RequestFailed
 from edgerm_agent.link import Link
 
-JOIN = Join(AgentId("0" * 32), 1, AgentSpec("here"))
+AGENT_ID = AgentId("0" * 32)
+JOIN = Join(AGENT_ID, 1, AgentSpec("here"))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -51,7 +52,7 @@ class Caller:
 
     def dial(self, *masters: str) -> Link:
         """A link to these masters."""
-        self.link = Link(masters, self.blobs)
+        self.link = Link(masters, self.blobs, AGENT_ID)
         self.link.begin(self.events.put_nowait, lambda: None)
         return self.link
 
@@ -81,7 +82,7 @@ async def test_a_redirect_is_followed(caller: Caller) -> None:
     """A master that sends the agent elsewhere is obeyed, for beats too."""
 
     async def beat(request: web.Request) -> web.Response:
-        return web.Response(body=codec.encode_beat_answer(BeatAnswer(persisted=3)))
+        return web.Response(body=codec.encode_beat_answer(BeatAnswer(persisted=3), JOIN.agent_id))
 
     async with server(join=welcome, beat=beat) as second:
 

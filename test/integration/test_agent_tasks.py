@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from support.agent import OURSELVES, agent_here, agent_process, gone
+from support.agent import FACES, OURSELVES, agent_here, agent_process, gone, url_of
 from support.master import Framework, Json, running_master, task
 
 from edgerm_agent import blobs
@@ -33,10 +33,10 @@ async def master(tmp_path: Path) -> AsyncIterator[Served]:
         yield served
 
 
-@pytest_asyncio.fixture
-async def agent(tmp_path: Path, master: Served) -> AsyncIterator[Running]:
-    """An agent of that master, in this process."""
-    async with agent_here(tmp_path / "agent", master.url) as running:
+@pytest_asyncio.fixture(params=FACES)
+async def agent(request: pytest.FixtureRequest, tmp_path: Path, master: Served) -> AsyncIterator[Running]:
+    """An agent of that master, in this process, over each face of the link."""
+    async with agent_here(tmp_path / "agent", url_of(master, request.param)) as running:
         yield running
 
 

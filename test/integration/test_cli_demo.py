@@ -32,8 +32,9 @@ def family_of(pid: int) -> list[int]:
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """Temporary files go where they can be counted, and children are told apart."""
-    return {**os.environ, "TMPDIR": str(tmp_path), "DEMO_TEST": str(os.getpid())}
+    """Temporary files go where they can be counted, children are told apart, and there is no Docker engine."""
+    nowhere = f"unix://{tmp_path}/no-engine.sock"
+    return {**os.environ, "TMPDIR": str(tmp_path), "DEMO_TEST": str(os.getpid()), "DOCKER_HOST": nowhere}
 
 
 def test_the_demo_shows_a_table_and_leaves_nothing(env: dict[str, str], tmp_path: Path) -> None:
@@ -42,6 +43,7 @@ def test_the_demo_shows_a_table_and_leaves_nothing(env: dict[str, str], tmp_path
     assert (done.returncode, done.stderr) == (0, "")
     assert len(re.findall(r"^sensor\d\d .* right ", done.stdout, re.MULTILINE)) == 24
     assert "24 tasks on 2 agents" in done.stdout
+    assert "no agent has a Docker engine that answers: the container is left out" in done.stdout
     assert done.stdout.endswith("everything is stopped\n")
     assert "\r" not in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -215,6 +215,16 @@ def test_lists_are_tables_and_json(edgerm: Edgerm) -> None:
         assert isinstance(json.loads(edgerm(command, "--json").stdout), list)
 
 
+def test_every_second_agent_links_over_coap() -> None:
+    """Of two agents that `up` starts one speaks HTTP with the master and one CoAP; `agents` shows which."""
+    with started("--agents", "2", user=False) as (_, url):
+        done = subprocess.run(
+            [*EDGERM, "agents", "--master", url, "--json"], capture_output=True, text=True, timeout=60, check=False
+        )
+    links = {agent["name"]: agent["carrier"] for agent in json.loads(done.stdout)}
+    assert links == {"agent1": "http", "agent2": "coap"}
+
+
 def test_doctor_finds_the_master(edgerm: Edgerm, master: str) -> None:
     """It says that the master answers, and what this box can do."""
     said = edgerm("doctor").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +13,10 @@ import pytest
 from support.fake_agent import FakeAgent
 from support.master import Framework, Json, running_master, task
 
-from edgerm_master.api.streams import CREDIT_BYTES
+from edgerm.core.ids import TaskId
+from edgerm.core.link import OpenStats, TaskUsage
+from edgerm_master.api import usage
+from edgerm_master.api.upstream import CREDIT_BYTES
 from edgerm_master.main import Served
 
 
@@ -159,3 +163,65 @@ async def test_logs_of_an_agent_that_is_away_are_503(tmp_path: Path) -> None:
         await framework.until("FAILURE")
         status, text = await ask(master, "READ_LOG", "/api/v1/edgerm", task_id={"value": "t"})
         assert status == 503 and "not connected" in text
+
+
+async def test_stats_come_from_the_agents(master: Served) -> None:
+    """READ_STATS asks an agent once for all who ask together; a task that it does not know is not listed."""
+    async with FakeAgent(master.url) as agent, Framework(master.url) as framework:
+        assert await ask_own(master, "READ_STATS", framework_id={"value": framework.framework_id}) == {}
+        offer = await framework.offer()
+        await framework.launch(offer, task(offer, "t"), task(offer, "quiet"))
+        for _ in range(2):
+            await framework.status()
+        key = next(key for key in agent.tasks if key.task_id == "t")
+        agent.usages = (TaskUsage(key, 12.5, 1500, 1 << 20), TaskUsage(key._replace(task_id=TaskId("x")), 1, 1, 1))
+        body: Json = {"type": "READ_STATS", "read_stats": {}}
+        answers = await asyncio.gather(*(post_own(master, body) for _ in range(3)))
+        expected = {
+            "framework_id": {"value": framework.framework_id},
+            "task_id": {"value": "t"},
+            "launch_id": key.launch_id,
+            "agent_id": {"value": agent.agent_id},
+            "cpu_s": 12.5,
+            "cpus": 1.5,
+            "memory_bytes": 1 << 20,
+        }
+        for answer in answers:
+            assert answer["read_stats"]["tasks"] == [expected]
+        assert (await ask_own(master, "READ_STATS", task_id={"value": "qui"})) == {}
+        assert len([opened for opened in agent.opened if isinstance(opened, OpenStats)]) == 1
+        assert (await ask(master, "READ_STATS", "/api/v1/edgerm", task_id={"value": "never"}))[0] == 404
+
+
+async def post_own(master: Served, body: Json) -> Json:
+    """The answer to one of our own calls, which must succeed."""
+    async with aiohttp.request("POST", master.url + "/api/v1/edgerm", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        told: Json = await answer.json()
+        return told
+
+
+async def test_agents_that_do_not_answer_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stats of the others are told; the silent agent and the one that is away are named with the reason."""
+    monkeypatch.setattr(usage, "DEADLINE_S", 0.5)
+    beats = {"beat_interval_s": 0.1, "missed_beats": 3}
+    async with (
+        running_master(tmp_path, agents=beats) as master,
+        Framework(master.url, info={"capabilities": [{"type": "PARTITION_AWARE"}]}) as framework,
+        FakeAgent(master.url) as good,
+        FakeAgent(master.url, usages=None) as silent,
+    ):
+        async with FakeAgent(master.url) as away:
+            for task_id in ("a", "b", "c"):
+                offer = await framework.offer()
+                await framework.launch(offer, task(offer, task_id))
+                await framework.acknowledge(await framework.status())
+        await framework.until("FAILURE")
+        [key] = good.tasks
+        good.usages = (TaskUsage(key, 1.0, 0, 1),)
+        told = (await post_own(master, {"type": "READ_STATS", "read_stats": {}}))["read_stats"]
+        assert [used["task_id"]["value"] for used in told["tasks"]] == [key.task_id]
+        reasons = {missing["agent_id"]["value"]: missing["reason"] for missing in told["missing"]}
+        assert reasons.keys() == {silent.agent_id, away.agent_id}
+        assert "not connected" in reasons[away.agent_id]
+        assert "did not answer" in reasons[silent.agent_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,13 +22,14 @@ class Program:
     """A master in a process of its own."""
 
     def __init__(self, data_dir: Path, *flags: str, pass_fds: tuple[int, ...] = ()) -> None:
-        command = [*COMMAND, "--http", "127.0.0.1:0", "--data-dir", str(data_dir), *flags]
+        command = [*COMMAND, "--http", "127.0.0.1:0", "--coap", "127.0.0.1:0", "--data-dir", str(data_dir), *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, pass_fds=pass_fds
         )
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
-        self.url = self.line.removeprefix("ready http=").strip()
+        told = dict(word.split("=", 1) for word in self.line.split()[1:])
+        self.url, self.coap_url = told.get("http", ""), told.get("coap", "")
 
     def end(self, number: int) -> tuple[int, str]:
         """Send a signal; exit status and standard error."""
@@ -57,7 +59,7 @@ def refused(*flags: str, **environment: str) -> tuple[int, str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_that_it_is_ready_and_stops_when_told(program: Program, number: int) -> None:
     """One line on standard output once it serves; a polite signal ends it with status 0."""
-    assert program.line.startswith("ready http=http://127.0.0.1:")
+    assert re.fullmatch(r"ready http=http://127\.0\.0\.1:\d+ coap=coap://127\.0\.0\.1:\d+\n", program.line)
     status, errors = program.end(number)
     assert status == 0
     assert "Traceback" not in errors
@@ -80,6 +82,30 @@ def test_a_busy_port_is_told_with_the_remedy(program: Program, tmp_path: Path) -
     assert status == 1 and address in line and "--http" in line
 
 
+def test_a_busy_port_for_coap_is_told_with_the_remedy(program: Program, tmp_path: Path) -> None:
+    """UDP too: two masters never share a port."""
+    address = program.coap_url.removeprefix("coap://")
+    where = ("--http", "127.0.0.1:0", "--coap", address)
+    status, line = refused(*where, "--data-dir", str(tmp_path / "other"), "--log-level", "error")
+    assert status == 1 and address in line and "--coap" in line
+
+
+def test_without_coap_its_library_is_not_imported(tmp_path: Path) -> None:
+    """An empty address is no CoAP: the line does not name it, and aiocoap costs nothing."""
+    check = (
+        "import atexit, sys\nfrom edgerm.cli.master import command\n"
+        "atexit.register(lambda: print('aiocoap' in sys.modules, flush=True))\ncommand()"
+    )
+    where = ["--http", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), "--coap"]
+    for address, imported in (("", "False\n"), ("127.0.0.1:0", "True\n")):
+        argv = [sys.executable, "-c", check, *where, address]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+            assert process.stdout is not None
+            assert ("coap=" in process.stdout.readline()) is bool(address)
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read() == imported
+
+
 def test_two_masters_on_one_data_directory_are_refused(program: Program, tmp_path: Path) -> None:
     """The second one says who has the directory."""
     status, line = refused("--http", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
@@ -98,6 +124,8 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     [
         (("--http", "0.0.0.0:0"), {}, "--insecure"),
         (("--http", "nonsense"), {}, "HOST:PORT"),
+        (("--coap", "0.0.0.0:0"), {}, "--insecure"),
+        (("--coap", "nonsense"), {}, "HOST:PORT"),
         (("--config", "/nonexistent.toml"), {}, "--config"),
         ((), {"EDGERM_HTTPP": "x"}, "EDGERM_HTTP?"),
         ((), {"EDGERM_OFFER_TIMEOUT_S": "soon"}, "offer_timeout_s"),

@@ -83,7 +83,7 @@ async def test_neighbours_of_bad_tasks_get_their_work_done(tmp_path: Path) -> No
     """Beside endless, flooding and hungry tasks neighbours get right results, no beat is missed, memory is bounded."""
     async with (
         asyncio.timeout(DEADLINE_S),
-        running_box(tmp_path, RESOURCES, **SETTINGS) as box,
+        running_box(tmp_path, RESOURCES, settings=SETTINGS) as box,
         connect(box.url) as cluster,
     ):
         await warm_up(cluster)

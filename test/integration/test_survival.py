@@ -84,8 +84,8 @@ async def test_nothing_is_lost_or_doubled_when_master_and_agent_are_killed(tmp_p
     ledgers = tmp_path / "ledgers"
     ledgers.mkdir()
     settings = {"EDGERM_AGENTS_BEAT_INTERVAL_S": "1.0", "EDGERM_AGENTS_MISSED_BEATS": "30"}
-    async with asyncio.timeout(DEADLINE_S), running_box(tmp_path, RESOURCES, **settings) as box:
-        holders = box.holders()
+    async with asyncio.timeout(DEADLINE_S), running_box(tmp_path, RESOURCES, settings=settings) as box:
+        holders = asyncio.create_task(all_holders(box))
         async with (
             connect(box.url, framework("odd")) as odd,
             connect(box.url, framework("even")) as even,
@@ -96,7 +96,7 @@ async def test_nothing_is_lost_or_doubled_when_master_and_agent_are_killed(tmp_p
             await asyncio.wait(works)
             say("told:", Counter(status.state.name for job in jobs for status in job.told))
             await until(lambda: not box.groups())
-        assert box.holders() == holders, "what holds tasks was replaced"
+        assert box.holders() == await holders, "what holds tasks was replaced"
         while await box.held():
             await asyncio.sleep(0.1)
         assert_once(jobs, ledgers)
@@ -155,6 +155,12 @@ async def test_the_end_of_the_pipe_ends_everything(tmp_path: Path) -> None:
         finally:
             await cluster.close()
         await until(lambda: len(box.processes()) == 6)  # master, agent, keeper, WASM host, sh, sleep
+
+
+async def all_holders(box: Box) -> dict[str, int]:
+    """What holds tasks, once the first module has woken the WASM host."""
+    await until(lambda: len(box.holders()) == 2)
+    return box.holders()
 
 
 async def kill_all(box: Box, kills: list[tuple[float, str]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgerm.core.ids import OfferId
-from edgerm.core.link import MasterHalf
+from edgerm.core.link import AgentHalf, BeatAnswer, LinkState, MasterHalf
 from edgerm.core.scheduler import Acknowledge, Offer
 from edgerm.testing.sim.suite import run_seed
 from edgerm_agent.core import agent
@@ -75,11 +75,49 @@ def one_ack_for_all(patch: pytest.MonkeyPatch) -> None:
 def started_again(patch: pytest.MonkeyPatch) -> None:
     """After a power cut the agent starts again what was running."""
 
-    def planted(*found: Any) -> Verdict:
-        verdict = judge(*found)
+    def planted(*found: Any, **more: Any) -> Verdict:
+        verdict = judge(*found, **more)
         return Verdict.START if verdict is Verdict.LOST else verdict
 
     patch.setattr(agent, "judge", planted)
+
+
+def no_patience(patch: pytest.MonkeyPatch) -> None:
+    """What an executor holds that does not answer yet is taken for lost."""
+
+    def planted(*found: Any, awaited: bool = False) -> Verdict:
+        verdict = judge(*found, awaited=awaited)
+        return Verdict.LOST if verdict is Verdict.WAIT else verdict
+
+    patch.setattr(agent, "judge", planted)
+
+
+def frames_lost_with_their_beat(patch: pytest.MonkeyPatch) -> None:
+    """The agent takes the frames of a beat for delivered although it had no answer."""
+    failed = AgentHalf.failed
+
+    def planted(half: AgentHalf, request: int, now_s: float) -> None:
+        if half.due_s(now_s) is None and half.state is LinkState.JOINED:
+            for _ in range(half._frames_sent):
+                half._frames.popleft()
+            half._frames_sent = 0
+        failed(half, request, now_s)
+
+    patch.setattr(AgentHalf, "failed", planted)
+
+
+def frames_never_heard(patch: pytest.MonkeyPatch) -> None:
+    """The master takes its frames for heard once they were in an answer."""
+    answer = MasterHalf.answer
+
+    def planted(half: MasterHalf) -> BeatAnswer:
+        made = answer(half)
+        for _ in made.frames:
+            half._frames.popleft()
+            half._heard += 1
+        return made
+
+    patch.setattr(MasterHalf, "answer", planted)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +128,9 @@ def started_again(patch: pytest.MonkeyPatch) -> None:
         (lost_ack, "no rest"),
         (one_ack_for_all, "its framework heard"),
         (started_again, "was started 2 times"),
+        (no_patience, "released while it runs"),
+        (frames_lost_with_their_beat, "lacks bytes"),
+        (frames_never_heard, "has come as far as byte"),
     ],
 )
 def test_found(plant: Plant, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,18 @@ from edgerm.core.ids import AgentId
 from edgerm_agent.config import Config, Process
 from edgerm_agent.main import Running, running
 from edgerm_agent.roster import Roster
+from edgerm_master.main import Served
 
+FACES = ("http", "coap")  # of the link
 OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
 COMMAND = (sys.executable, "-c", "from edgerm.cli.agent import command; command()")
 RESOURCES = "cpus:8;mem:4096;disk:4096;ports:[31000-31099]"
+
+
+def url_of(master: Served, face: str) -> str:
+    """Where agents find a master that serves both faces."""
+    assert master.coap_url is not None
+    return master.coap_url if face == "coap" else master.url
 
 
 @asynccontextmanager

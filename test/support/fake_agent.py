@@ -15,6 +15,7 @@ import aiohttp
 
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
+    HTTP,
     AgentHalf,
     Close,
     Credit,
@@ -26,7 +27,11 @@ from edgerm.core.link import (
     Kill,
     Launch,
     OpenLog,
+    OpenStats,
+    Request,
+    Stats,
     TaskReport,
+    TaskUsage,
     Update,
 )
 from edgerm.core.resources import parse
@@ -65,12 +70,15 @@ class FakeAgent:
     kills: list[Kill] = field(default_factory=list)
     forgotten: list[TaskKey] = field(default_factory=list)
     tasks: dict[TaskKey, tuple[Launch, TaskState, int]] = field(default_factory=dict)
+    usages: tuple[TaskUsage, ...] | None = ()  # what it says of its tasks; None: it does not answer
+    opened: list[OpenLog | OpenStats] = field(default_factory=list)  # streams
     joined: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> FakeAgent:
         spec = AgentSpec("127.0.0.1", f"fake-{self.agent_id[:4]}", 5051, parse(self.resources), self.info)
         self.half = AgentHalf(self.agent_id, spec, self.incarnation, seed=self.agent_id.encode())
         self._http = aiohttp.ClientSession()
+        self._logs: dict[int, int] = {}  # up to where each was sent
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
         self._works = [asyncio.create_task(self._run()), asyncio.create_task(self._listen())]
@@ -131,14 +139,14 @@ class FakeAgent:
             TaskReport(key, state, seq, launch.role, launch.task) for key, (launch, state, seq) in self.tasks.items()
         ]
 
-    async def _ask(self, number: int, request: Join | object) -> Intake:
+    async def _ask(self, number: int, request: Request) -> Intake:
         loop = asyncio.get_running_loop()
         if isinstance(request, Join):
             body = await self._post("/link/v1/join", codec.encode_join(request))
             intake = self.half.join_answered(number, codec.decode_join_answer(body), loop.time())
         else:
-            body = await self._post("/link/v1/beat", codec.encode_beat(request))  # type: ignore[arg-type]
-            intake = self.half.beat_answered(number, codec.decode_beat_answer(body), loop.time())
+            body = await self._post("/link/v1/beat", codec.encode_beat(request, self.agent_id))
+            intake = self.half.beat_answered(number, codec.decode_beat_answer(body, self.agent_id), loop.time())
         return intake
 
     async def _post(self, path: str, body: bytes) -> bytes:
@@ -184,21 +192,29 @@ class FakeAgent:
                 self.half.send(Frame(frame.stream, Close(f"not found: task {body.key}")))
                 return
             start = max(0, body.offset if body.offset >= 0 else len(self.output) + body.offset)
-            self._logs = [frame.stream, start]
-            self._pour(body.credit_bytes)
-        elif isinstance(body, Credit):
-            self._pour(body.credit_bytes)
+            self.opened.append(body)
+            self._logs[frame.stream] = start
+            self._pour(frame.stream, body.credit_bytes)
+        elif isinstance(body, Credit) and frame.stream in self._logs:
+            self._pour(frame.stream, body.credit_bytes)
+        elif isinstance(body, Close):
+            self._logs.pop(frame.stream, None)
+        elif isinstance(body, OpenStats):
+            self.opened.append(body)
+            if self.usages is not None:
+                self.half.send(Frame(frame.stream, Stats(self.usages, end=True)))
+                self._news.set()
 
-    def _pour(self, credit_bytes: int) -> None:
-        stream, start = self._logs
-        while credit_bytes > 0 and start <= len(self.output):
-            data = self.output[start : start + min(credit_bytes, 65_536)]
+    def _pour(self, stream: int, credit_bytes: int) -> None:
+        start, end = self._logs[stream], False
+        while credit_bytes > 0 and not end:
+            data = self.output[start : start + min(credit_bytes, HTTP.data_bytes)]
             end = start + len(data) == len(self.output)
             self.half.send(Frame(stream, Data(start, data, end)))
             start, credit_bytes = start + len(data), credit_bytes - len(data)
-            if end:
-                start += 1
-        self._logs = [stream, start]
+        self._logs[stream] = start
+        if end:
+            del self._logs[stream]
         self._news.set()
 
     async def _listen(self) -> None:

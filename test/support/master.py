@@ -30,7 +30,9 @@ NOWHERE: Json = {"value": "nowhere"}  # an agent that no master knows
 @asynccontextmanager
 async def running_master(tmp_path: Path, **settings: Any) -> AsyncIterator[Served]:
     """A master with its data in `tmp_path`; `settings` are those of `Config`, tables as dictionaries."""
-    config = msgspec.convert({"http": "127.0.0.1:0", "data_dir": str(tmp_path / "master"), **settings}, Config)
+    config = msgspec.convert(
+        {"http": "127.0.0.1:0", "coap": "127.0.0.1:0", "data_dir": str(tmp_path / "master"), **settings}, Config
+    )
     async with serving(config) as served:
         yield served
 

@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm_agent.cgroups import open_cgroups
@@ -22,6 +23,7 @@ from edgerm_agent.config import Process
 from edgerm_agent.roster import Roster
 
 OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
+Via = Callable[[tuple[str, int]], AbstractAsyncContextManager[str]]
 LOOK_S = 0.05
 END_S = 30.0
 
@@ -48,12 +50,12 @@ class Program:
             )
 
     async def ready(self) -> str:
-        """What it says in its `ready` line."""
+        """What it says first in its `ready` line: the master's HTTP address, the agent's id."""
         assert self.process is not None
         assert self.process.stdout is not None
         line = (await self.process.stdout.readline()).decode()
         assert line.startswith("ready "), f"{line!r}: {self.log()}"
-        return line.strip().partition("=")[2]
+        return line.split()[1].partition("=")[2]
 
     async def kill(self) -> None:
         """`kill -9`, of a process that lives."""
@@ -89,8 +91,9 @@ class Box:
         self._cgroups = open_cgroups(agent_id[:8])
 
     def holders(self) -> dict[str, int]:
-        """The process ids of what holds tasks."""
-        return {name: int((self.agent.data_dir / f"{name}.lock").read_text()) for name in ("keeper", "wasm-host")}
+        """The process ids of what holds tasks: the keeper, and the WASM host once there was a first module."""
+        locks = {name: self.agent.data_dir / f"{name}.lock" for name in ("keeper", "wasm-host")}
+        return {name: int(lock.read_text()) for name, lock in locks.items() if lock.exists() and lock.read_text()}
 
     def sandboxes(self) -> list[Path]:
         """The folders of all tasks that ever had one and are not swept yet."""
@@ -124,27 +127,36 @@ class Box:
 
 
 @asynccontextmanager
-async def running_box(folder: Path, resources: str, **settings: str) -> AsyncIterator[Box]:
+async def running_box(
+    folder: Path, resources: str, via: Via | None = None, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Box]:
     """A master and an agent that has joined it; `settings` are the master's, as its environment names them.
 
-    Leaving it ends everything through the pipe, and asserts that nothing of it is left.
+    `via` stands between the two: told where the master listens for HTTP and, at the same port of UDP, for CoAP, it
+    gives the master's URL for the agent. Leaving it ends everything through the pipe, and asserts that nothing of it
+    is left.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     lifeline, ours = os.pipe()
-    master = Program("master", folder, lifeline, [f"--http=127.0.0.1:{port}"], settings)
-    flags = [f"--master={url}", "--port=0", f"--process-user={OURSELVES}", f"--resources={resources}"]
-    agent = Program("agent", folder, lifeline, flags, {})
+    listens = [f"--http=127.0.0.1:{port}", f"--coap=127.0.0.1:{port}"]
+    master = Program("master", folder, lifeline, listens, settings)
+    programs = [master]
     try:
         await master.start()
         assert await master.ready() == url
-        await agent.start()
-        box = Box(folder, url, master, agent, AgentId(await agent.ready()))
-        yield box
+        async with via(("127.0.0.1", port)) if via else nullcontext(url) as seen:
+            flags = [f"--master={seen}", f"--process-user={OURSELVES}", f"--resources={resources}"]
+            look = ["--port=0"] if seen.startswith("http") else []
+            agent = Program("agent", folder, lifeline, [*flags, *look], {})
+            programs.append(agent)
+            await agent.start()
+            box = Box(folder, url, master, agent, AgentId(await agent.ready()))
+            yield box
     finally:
         os.close(ours)
         os.close(lifeline)
-        await end(folder, [master, agent])
+        await end(folder, programs)
     box.clear_groups()
 
 

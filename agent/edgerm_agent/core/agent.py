@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from types import MappingProxyType
 
 from edgerm.core.blobs import Digest
 from edgerm.core.effects import Drop, Put
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.instant import BEGINNING, Instant
 from edgerm.core.link import (
+    HTTP,
     AgentHalf,
+    Carrier,
     Forget,
+    Frame,
     Intake,
     Kill,
     Launch,
@@ -25,6 +28,7 @@ from edgerm.core.link import (
     OrderBody,
     TaskReport,
     Update,
+    update_uuid,
 )
 from edgerm.core.resources import Resources, to_text
 from edgerm.core.scheduler import AgentSpec, Status
@@ -32,6 +36,7 @@ from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
 from edgerm.core.timers import Timers
 from edgerm.plugin.executor import Exit, ExitReason, Handle
 from edgerm_agent.core.effects import (
+    Abandon,
     Discard,
     Effect,
     Fetch,
@@ -39,18 +44,23 @@ from edgerm_agent.core.effects import (
     Release,
     Send,
     SessionBegan,
+    Sleep,
     Start,
     Stop,
     Watch,
 )
 from edgerm_agent.core.events import (
     BeatAnswered,
+    CarrierChanged,
+    Described,
     Ended,
     Event,
+    ExecutorFound,
     Fetched,
     FetchFailed,
     InstanceChanged,
     JoinAnswered,
+    Preparing,
     Rang,
     Recovered,
     RequestFailed,
@@ -61,9 +71,11 @@ from edgerm_agent.core.events import (
 )
 from edgerm_agent.core.records import Phase, Record, RunRecord, TaskRecord
 from edgerm_agent.core.recovery import Verdict, judge
+from edgerm_agent.core.rest import Rest
 from edgerm_agent.core.verdicts import ending
 
 KILL_GRACE_S = 3.0
+NEVER: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class Identity:
     incarnation: int  # higher than any that an earlier process of this agent used
     boot_id: str = ""
     seed: bytes = b""
+    carrier: Carrier = HTTP
 
 
 @dataclass(slots=True)
@@ -94,15 +107,24 @@ class Task:
 
 
 class Agent:
-    """Takes events, gives effects. The first event is `Recovered`; until then no order is taken."""
+    """Takes events, gives effects. The first event is `Recovered`; until then no order is taken.
 
-    def __init__(self, identity: Identity, records: Iterable[Record] = ()) -> None:
+    `idle_s`: executors that may sleep when they had no task for so long. One that sleeps has the empty instance. It is
+    awake before a task of its own is STARTING, so that the journal knows who was asked; and while one lives.
+    """
+
+    def __init__(self, identity: Identity, records: Iterable[Record] = (), idle_s: Mapping[str, float] = NEVER) -> None:
         self._spec = identity.spec
-        self._half = AgentHalf(identity.agent_id, identity.spec, identity.incarnation, identity.boot_id, identity.seed)
+        self._half = AgentHalf(
+            identity.agent_id, identity.spec, identity.incarnation, identity.boot_id, identity.seed, identity.carrier
+        )
         self._instances: dict[str, str] = {}
+        self._awaited: dict[str, str] = {}  # executors that may hold tasks, and why they do not answer
+        self._news: dict[TaskKey, str] = {}  # the latest of a start, while the master has not got the one before
         self._tasks: dict[TaskKey, Task] = {}
         self._left: Resources | None = None  # by tasks that have not ended; None: to be worked out anew
         self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
+        self._rest = Rest(idle_s)
         self._now = BEGINNING
         self._out: list[Effect] = []
         self._up = False
@@ -124,6 +146,15 @@ class Agent:
         return self._tasks
 
     @property
+    def carrier(self) -> Carrier:
+        return self._half.carrier
+
+    @property
+    def unheard(self) -> Iterable[Frame]:
+        """The frames that the master is not known to have."""
+        return self._half.unheard
+
+    @property
     def link_state(self) -> LinkState:
         return self._half.state
 
@@ -135,8 +166,8 @@ class Agent:
         """When to hand in a Tick (steady seconds; may be in the past: at once), or None."""
         if not self._up:
             return None
-        dues = [due for due in (self._half.due_s(self._now.steady_s), self._timers.next_s()) if due is not None]
-        return min(dues, default=None)
+        dues = (self._half.due_s(self._now.steady_s), self._timers.next_s(), self._rest.next_s())
+        return min((due for due in dues if due is not None), default=None)
 
     def needs(self) -> set[Digest]:
         """The blobs that must be kept: those of tasks that have not ended."""
@@ -147,39 +178,78 @@ class Agent:
         self._now = now
         self._out = []
         match event:
+            case JoinAnswered() | BeatAnswered() | RequestFailed() | CarrierChanged() | Rang() | SendFrame():
+                self._heard(event)
+            case Recovered() | ExecutorFound() | InstanceChanged() | Described():
+                self._looked(event)
+            case Tick():
+                self._expire()
+                self._doze()
+            case _:
+                self._came_about(event)
+        self._poll()
+        return self._out
+
+    def _heard(self, event: JoinAnswered | BeatAnswered | RequestFailed | CarrierChanged | Rang | SendFrame) -> None:
+        match event:
             case JoinAnswered(request, answer):
-                self._take(self._half.join_answered(request, answer, now.steady_s), frozenset())
+                self._take(self._half.join_answered(request, answer, self._now.steady_s), frozenset())
             case BeatAnswered(request, answer, present):
-                self._take(self._half.beat_answered(request, answer, now.steady_s), present)
+                self._take(self._half.beat_answered(request, answer, self._now.steady_s), present)
             case RequestFailed(request):
-                self._half.failed(request, now.steady_s)
+                self._half.failed(request, self._now.steady_s)
+            case CarrierChanged(carrier):
+                self._half.carrier = carrier
             case Rang():
                 self._half.ring()
             case SendFrame(frame):
                 self._half.send(frame)
-            case Recovered(instances, held):
-                self._recover(instances, held)
-            case InstanceChanged(executor, instance):
-                self._instances[executor] = instance
+
+    def _looked(self, event: Recovered | ExecutorFound | InstanceChanged | Described) -> None:
+        match event:
+            case Recovered(instances, held, awaited):
+                self._recover(instances, held, awaited)
+            case ExecutorFound(executor, instance, held):
+                self._found(executor, instance, held)
+            case InstanceChanged(executor, instance) if executor in self._instances:
+                self._instance(executor, instance)
+            case Described(spec):
+                self._spec, self._left = spec, None
+                self._half.describe(spec)
+
+    def _instance(self, executor: str, instance: str) -> None:
+        self._instances[executor] = instance
+        if instance:
+            self._rest.used(executor, self._now.steady_s)
+
+    def _doze(self) -> None:
+        while (executor := self._rest.pop(self._now.steady_s, self._is_busy)) is not None:
+            if self._instances.get(executor):
+                self._instances[executor] = ""
+                self._out.append(Sleep(executor))
+
+    def _is_busy(self, executor: str) -> bool:
+        return any(task.live and task.record.task.executor == executor for task in self._tasks.values())
+
+    def _came_about(self, event: Fetched | FetchFailed | Preparing | Started | StartFailed | Ended) -> None:
+        match event:
             case Fetched(key):
                 self._fetched(key)
+            case Preparing(key, message):
+                self._preparing(key, message)
             case FetchFailed(key, why) | StartFailed(key, why):
                 self._not_started(key, why)
             case Started(key, handle):
                 self._started(key, handle)
             case Ended(key, exited):
                 self._ended(key, exited)
-            case Tick():
-                self._expire()
-        self._poll()
-        return self._out
 
     # --- the link ---
 
     def _poll(self) -> None:
         if not self._up:
             return
-        reports = self._reports() if self._half.state is LinkState.APART else ()
+        reports = self._reports() if self._half.joins_next else ()
         request = self._half.poll(self._now.steady_s, reports)
         if request is not None:
             self._out.append(Send(*request))
@@ -205,6 +275,8 @@ class Agent:
         task = self._tasks.get(update.key)
         if task is not None:
             task.run = replace(task.run, owed=tuple(owed for owed in task.run.owed if owed.seq > update.seq))
+            if not task.run.owed and (message := self._news.pop(update.key, None)) is not None:
+                self._preparing(update.key, message)
 
     def _order(self, body: OrderBody, present: frozenset[Digest]) -> None:
         match body:
@@ -224,8 +296,10 @@ class Agent:
 
     def _launch(self, order: Launch, present: frozenset[Digest]) -> None:
         record = TaskRecord(order.key, order.role, order.task)
-        missing = any(ref.digest not in present for ref in order.task.needs)
-        phase = Phase.FETCHING if missing else Phase.STARTING
+        awaited = self._awaited.get(order.task.executor)
+        wakes = self._sleeping(order.task.executor)
+        missing = bool(wakes) or any(ref.digest not in present for ref in order.task.needs)
+        phase = Phase.FETCHING if missing or awaited is not None else Phase.STARTING
         instance = self._instances.get(order.task.executor, "")
         task = Task(record, RunRecord(order.key, phase, TaskState.STAGING, instance))
         fault = self._fault(order)
@@ -238,16 +312,22 @@ class Agent:
         self._left = self._left.less(order.task.resources) if self._left is not None else None
         self._out += (Put("run", str(order.key), task.run), Put("task", str(order.key), record))
         if missing:
-            self._out.append(Fetch(order.key, order.task.needs))
+            self._out.append(Fetch(order.key, order.task.needs, wakes))
+        elif awaited is not None:
+            self._preparing(order.key, awaited)
         else:
             self._out.append(Start(order.key, order.task))
+
+    def _sleeping(self, executor: str) -> str:
+        """The executor if it sleeps, else nothing."""
+        return executor if self._instances.get(executor) == "" else ""
 
     def _fault(self, order: Launch) -> tuple[TaskState, Reason, str] | None:
         """Why this agent does not even try; it is the authority on what it has."""
         executor = order.task.executor
         if order.task.fault:  # a newer master's task may ask for what this agent does not know
             return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, order.task.fault
-        if executor not in self._instances:
+        if executor not in self._instances and executor not in self._awaited:
             have = ", ".join(sorted(self._instances)) or "none"
             message = f"this agent has no {executor!r} executor (it has: {have}); see: edgerm doctor on the agent"
             return TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message
@@ -270,18 +350,36 @@ class Agent:
             self._start(task)
 
     def _start(self, task: Task) -> None:
-        instance = self._instances.get(task.record.task.executor)
+        executor = task.record.task.executor
+        if executor in self._awaited:  # it stays here until `_found`
+            self._preparing(task.key, self._awaited[executor])
+            return
+        instance = self._instances.get(executor)
         if instance is None:
-            message = f"this agent has no {task.record.task.executor!r} executor any more"
+            message = f"this agent has no {executor!r} executor any more"
             self._end(task, TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message)
+            return
+        if not instance:
+            self._out.append(Fetch(task.key, task.record.task.needs, executor))
             return
         self._change(task, phase=Phase.STARTING, instance=instance)
         self._out.append(Start(task.key, task.record.task))
+
+    def _preparing(self, key: TaskKey, message: str) -> None:
+        """Tell it; while the master lacks what was told before, only the latest is kept, and not on the disk."""
+        task = self._tasks.get(key)
+        if task is None or task.run.phase not in (Phase.FETCHING, Phase.STARTING) or task.run.kill_asked:
+            return
+        if task.run.owed:
+            self._news[key] = message
+        else:
+            self._change_and_report(task, TaskState.STARTING, message=message)
 
     def _started(self, key: TaskKey, handle: Handle) -> None:
         task = self._tasks.get(key)
         if task is None or task.run.phase is not Phase.STARTING:
             return
+        self._news.pop(key, None)
         self._change_and_report(task, TaskState.RUNNING, phase=Phase.RUNNING, handle=handle, instance=handle.instance)
         self._limit_time(task)
         if task.run.kill_asked:
@@ -307,6 +405,7 @@ class Agent:
         first = not task.run.kill_asked
         if task.run.handle is None:
             self._change(task, kill_asked=True, kill_grace_s=grace_s)
+            self._out.append(Abandon(task.key, task.record.task.executor))
             return
         if first:
             self._change_and_report(task, TaskState.KILLING, kill_asked=True, kill_grace_s=grace_s)
@@ -341,7 +440,9 @@ class Agent:
     ) -> None:
         handle = task.run.handle
         self._left = None
+        self._rest.used(task.record.task.executor, self._now.steady_s)
         self._timers.cancel(task.key)
+        self._news.pop(task.key, None)
         self._change_and_report(task, state, reason, message, exited, phase=Phase.ENDED, handle=None)
         if handle is not None:
             self._out.append(Release(task.key, handle))
@@ -362,7 +463,6 @@ class Agent:
         self._half.report(update)
 
     def _status(self, task: Task, state: TaskState, reason: Reason | None, message: str, exited: Exit | None) -> Status:
-        seq = task.run.seq + 1
         return Status(
             task.key.task_id,
             state,
@@ -370,8 +470,7 @@ class Agent:
             Source.AGENT if state is TaskState.DROPPED else Source.EXECUTOR,
             reason,
             message,
-            # Never two alike, and the same again after a crash: the key is used once, the seq once per key.
-            blake2b(f"{task.key}/{seq}".encode(), digest_size=16).digest(),
+            update_uuid(task.key, task.run.seq + 1),
             self._now.wall_s,
             task.key.launch_id,
             exited.code if exited else None,
@@ -382,20 +481,42 @@ class Agent:
 
     # --- recovery ---
 
-    def _recover(self, instances: Mapping[str, str], held: Mapping[TaskKey, Handle]) -> None:
-        self._instances = dict(instances)
+    def _recover(
+        self, instances: Mapping[str, str], held: Mapping[TaskKey, Handle], awaited: Mapping[str, str]
+    ) -> None:
+        self._awaited = dict(awaited)
+        for executor, instance in instances.items():
+            self._instance(executor, instance)
         self._up = True
         for task in list(self._tasks.values()):
             self._resume(task, held)
+        self._end_strangers(held)
+
+    def _found(self, executor: str, instance: str | None, held: Mapping[TaskKey, Handle]) -> None:
+        """Judge the tasks of an awaited executor, once: what was started since is none of this event's business."""
+        if executor in self._instances:
+            return
+        was_awaited = self._awaited.pop(executor, None) is not None
+        if instance is not None:
+            self._instance(executor, instance)
+        if was_awaited:
+            for task in list(self._tasks.values()):
+                if task.record.task.executor == executor:
+                    self._resume(task, held)
+        self._end_strangers(held)
+
+    def _end_strangers(self, held: Mapping[TaskKey, Handle]) -> None:
         for key, handle in held.items():
             if key not in self._tasks or not self._tasks[key].live:
                 self._out += (Stop(handle, 0.0), Release(key, handle))
 
     def _resume(self, task: Task, held: Mapping[TaskKey, Handle]) -> None:
         executor = task.record.task.executor
-        match judge(task.run, self._instances.get(executor), held):
+        match judge(task.run, self._instances.get(executor), held, awaited=executor in self._awaited):
             case Verdict.FETCH:
-                self._out.append(Fetch(task.key, task.record.task.needs))
+                self._out.append(Fetch(task.key, task.record.task.needs, self._sleeping(executor)))
+            case Verdict.START if task.run.kill_asked:
+                self._not_started(task.key, "killed before it was started")
             case Verdict.START:
                 self._out.append(Start(task.key, task.record.task))
             case Verdict.ADOPT:

@@ -34,18 +34,33 @@ class SessionBegan(Volatile):
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Spoken):
-    """Get what the task needs; answered by Fetched or FetchFailed."""
+    """Get what the task needs; answered by Fetched or FetchFailed.
+
+    `wakes`: the executor, if it sleeps; before Fetched InstanceChanged tells what is behind it then.
+    """
 
     key: TaskKey
     needs: tuple[BlobRef, ...]
+    wakes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Start(Spoken):
-    """Start the task (idempotent by its key); answered by Started or StartFailed, later by Ended."""
+    """Start the task (idempotent by its key); answered by Started or StartFailed, later by Ended.
+
+    Preparing may come before that, any number of times.
+    """
 
     key: TaskKey
     task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon(Spoken):
+    """The start of the task is not wanted any more; answered by StartFailed, or by Started if it came too late."""
+
+    key: TaskKey
+    executor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +94,18 @@ class Discard(Spoken):
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep(Spoken):
+    """No task is on the executor: end what is behind it. InstanceChanged follows only if that is still there."""
+
+    executor: str
+
+
+@dataclass(frozen=True, slots=True)
 class FramesIn(Volatile):
     """Frames from the master."""
 
     frames: tuple[Frame, ...]
 
 
-Speech: TypeAlias = Send | SessionBegan | Fetch | Start | Watch | Stop | Release | Discard | FramesIn
+Speech: TypeAlias = Send | SessionBegan | Fetch | Start | Abandon | Watch | Stop | Release | Discard | Sleep | FramesIn
 Effect: TypeAlias = Put | Drop | Speech

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from edgerm.core.blobs import Digest
 from edgerm.core.ids import TaskKey
-from edgerm.core.link import BeatAnswer, Frame, JoinAnswer
+from edgerm.core.link import BeatAnswer, Carrier, Frame, JoinAnswer
+from edgerm.core.scheduler import AgentSpec
 from edgerm.plugin.executor import Exit, Handle
 
 
@@ -16,8 +17,28 @@ from edgerm.plugin.executor import Exit, Handle
 class Recovered:
     """The first event: which executors are ready, and what they hold from before."""
 
-    instances: Mapping[str, str] = field(default_factory=dict)  # executor name → instance
+    instances: Mapping[str, str] = field(default_factory=dict)  # executor name → instance; empty: it sleeps
     held: Mapping[TaskKey, Handle] = field(default_factory=dict)
+    awaited: Mapping[str, str] = field(default_factory=dict)  # executors that may hold tasks, but do not answer → why
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorFound:
+    """An executor that was awaited, or was not there, answers now; `held`: what it holds from before.
+
+    Without an instance it is off: what it holds is looked after, and it takes no new tasks.
+    """
+
+    executor: str
+    instance: str | None
+    held: Mapping[TaskKey, Handle] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the agent says of itself has changed."""
+
+    spec: AgentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,13 @@ class RequestFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CarrierChanged:
+    """The next request goes to a master that is spoken to over something else."""
+
+    carrier: Carrier
+
+
+@dataclass(frozen=True, slots=True)
 class Rang:
     """The doorbell rang, or was connected again and may have been missed."""
 
@@ -70,6 +98,14 @@ class FetchFailed:
 
     key: TaskKey
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """The start of the task takes long; `message` says in one line what is done, or waited for."""
+
+    key: TaskKey
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +146,17 @@ class Tick:
 
 Event: TypeAlias = (
     Recovered
+    | ExecutorFound
+    | Described
     | InstanceChanged
     | JoinAnswered
     | BeatAnswered
     | RequestFailed
+    | CarrierChanged
     | Rang
     | Fetched
     | FetchFailed
+    | Preparing
     | Started
     | StartFailed
     | Ended

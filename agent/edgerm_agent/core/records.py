@@ -16,7 +16,7 @@ from edgerm.plugin.executor import Handle
 class Phase(Enum):
     """How far the agent has come with a task; finer than Mesos' states, and what recovery goes by."""
 
-    FETCHING = "fetching"  # accepted; something it needs is not here yet
+    FETCHING = "fetching"  # accepted; something it needs is not here yet, or its executor sleeps
     STARTING = "starting"  # the executor was, or is about to be, asked to start it
     RUNNING = "running"  # the executor has started it
     ENDED = "ended"  # its end is journaled; waits for the forget

@@ -17,11 +17,16 @@ class Verdict(Enum):
     START = "start"  # it was never started: its executor is still the same and does not hold it
     ADOPT = "adopt"  # its executor holds it
     LOST = "lost"  # whatever held it is gone, and it with it
+    WAIT = "wait"  # what may hold it does not answer yet, and nobody else knows
     KEEP = "keep"  # it has ended, only its record is left
 
 
-def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle]) -> Verdict:
+def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle], *, awaited: bool = False) -> Verdict:
     """The verdict on one task; `instance` is its executor's present one, None if the executor is not there.
+
+    The instance of an executor that sleeps is empty. Nothing was ever started by that: whoever was asked to is gone.
+
+    While an executor is `awaited` it is not known what it holds: then nothing is started, and nothing is lost.
 
     An executor keeps a task's exit until the journal has it. So a task that is not held has either never been started
     (same instance, start not known to have happened) or been lost with an older instance.
@@ -30,8 +35,10 @@ def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle]) 
         return Verdict.KEEP
     if run.phase is Phase.FETCHING:
         return Verdict.FETCH
+    if awaited:
+        return Verdict.WAIT
     if run.key in held:
         return Verdict.ADOPT
-    if run.phase is Phase.STARTING and instance == run.instance:
+    if run.phase is Phase.STARTING and instance and instance == run.instance:
         return Verdict.START
     return Verdict.LOST

@@ -91,14 +91,22 @@ class HolderProcess:
     """The process `name` of one data directory, whichever agent started it.
 
     `command` starts it (`keeper.program` tells its arguments); `lifeline`, if given, is the reading end of a pipe
-    whose end ends the process and its tasks.
+    whose end ends the process and its tasks; `options` are further arguments.
     """
 
-    def __init__(self, data_dir: Path, name: str, command: Sequence[str], lifeline: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        name: str,
+        command: Sequence[str],
+        lifeline: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.data_dir = data_dir
         self._name = name
         self._command = tuple(command)
         self._lifeline = lifeline
+        self._options = tuple(options)
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._children: dict[int, int] = {}  # pidfd: pid
@@ -127,6 +135,24 @@ class HolderProcess:
                 await connection.call("shutdown", force=force, grace_s=grace_s)
             await connection.lost.wait()
         await self.close()
+
+    async def retire(self) -> str:
+        """End the process if it holds nothing; the instance that is there then, empty: none.
+
+        Whoever comes meanwhile waits, then finds what is left or starts the next.
+        """
+        async with self._lock:
+            connection = await self._connect()
+            if connection is None:
+                return ""
+            try:
+                await connection.call("shutdown", force=False, grace_s=0)
+            except Refused:
+                return connection.instance
+            except ConnectionLost:
+                pass
+            await connection.lost.wait()
+            return ""
 
     async def close(self) -> None:
         """Disconnect, and leave the process alone."""
@@ -190,7 +216,7 @@ class HolderProcess:
         sources = [(ready, READY_FD, "--ready")]
         if self._lifeline is not None:
             sources.append((self._lifeline, LIFELINE_FD, "--lifeline"))
-        argv = [*self._command, str(self.data_dir), self._name]
+        argv = [*self._command, str(self.data_dir), self._name, *self._options]
         log = str(self.data_dir / f"{self._name}.log")
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -11,12 +11,24 @@ from contextlib import suppress
 
 from edgerm.core.errors import NotFound, Unavailable
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.executor import Chunk, Exit, ExitReason, Handle, LaunchFailed, LaunchSpec, Stream, Usage
+from edgerm.plugin.executor import (
+    Chunk,
+    Exit,
+    ExitReason,
+    Handle,
+    LaunchFailed,
+    LaunchSpec,
+    Stream,
+    Tell,
+    Usage,
+    unheard,
+)
 from edgerm_agent.executors.holder import Connection, ConnectionLost, HolderProcess
 from edgerm_agent.executors.quota import Quotas
 from edgerm_agent.keeper import protocol
 from edgerm_agent.keeper.protocol import Body, Refused
 
+END_GRACE_S = 3.0
 OUTPUT_WAIT_S = 30.0  # one request; the server allows 60
 
 
@@ -44,7 +56,7 @@ class KeptExecutor(ABC):
     async def clean(self, key: TaskKey) -> None:
         """The task was released or never started: remove what `prepare` made."""
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         body = await self.prepare(spec)
         connection = await self.holder.ensure()
         note: Body = {"sandbox": str(spec.sandbox), "disk_bytes": spec.limits.disk_bytes}
@@ -58,6 +70,9 @@ class KeptExecutor(ABC):
         self._watch_quota(spec.key, note)
         pid = reply.get("pid")
         return Handle(spec.key, self.name, connection.instance, pid if isinstance(pid, int) else None)
+
+    async def abandon(self, key: TaskKey) -> None:  # noqa: B027 - that it does nothing is what all of these need
+        """Nothing: a start takes no time here."""
 
     async def wait(self, handle: Handle) -> Exit:
         while (connection := await self._reach(handle)) is not None:
@@ -134,6 +149,20 @@ class KeptExecutor(ABC):
         if not isinstance(cpu_s, (int, float)) or not isinstance(memory_bytes, int):
             return None
         return Usage(float(cpu_s), memory_bytes)
+
+    async def instance(self) -> str:
+        """See `base.OwnExecutor`."""
+        return (await self.holder.ensure()).instance
+
+    async def lost(self, instance: str) -> None:
+        """See `base.OwnExecutor`."""
+        connection = await self.holder.ensure()
+        if connection.instance == instance:
+            await connection.lost.wait()
+
+    async def end_tasks(self) -> None:
+        """See `base.OwnExecutor`."""
+        await self.holder.shutdown(force=True, grace_s=END_GRACE_S)
 
     async def held(self) -> tuple[Handle, ...]:
         """All that living holders hold."""

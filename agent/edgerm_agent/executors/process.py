@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -28,12 +29,21 @@ NEEDS_USER = (
 
 
 class ProcessExecutor(KeptExecutor):
-    """Runs processes. `user`: whom tasks without a user of their own run as; an agent that is root needs one."""
+    """Runs processes. `user`: whom tasks without a user of their own run as; an agent that is root needs one.
+
+    `farewell`: what the keeper does when the lifeline ends, as arguments (`keeper.program`).
+    """
 
     def __init__(
-        self, data_dir: Path, cgroups: Cgroups, *, user: str | None = None, lifeline: int | None = None
+        self,
+        data_dir: Path,
+        cgroups: Cgroups,
+        *,
+        user: str | None = None,
+        lifeline: int | None = None,
+        farewell: Sequence[str] = (),
     ) -> None:
-        super().__init__("process", HolderProcess(data_dir, "keeper", keeper_command(), lifeline))
+        super().__init__("process", HolderProcess(data_dir, "keeper", keeper_command(), lifeline, farewell))
         self._cgroups = cgroups
         self._user = user
 
@@ -76,8 +86,11 @@ class ProcessExecutor(KeptExecutor):
 
     async def usage(self, handle: Handle) -> Usage | None:
         """From the cgroup, which also knows of processes that have ended; else from /proc."""
-        group = self._cgroups.find(handle.key)
-        return (group and group.usage()) or await super().usage(handle)
+        return await asyncio.to_thread(self._group_usage, handle.key) or await super().usage(handle)
+
+    def _group_usage(self, key: TaskKey) -> Usage | None:
+        group = self._cgroups.find(key)
+        return None if group is None else group.usage()
 
     async def inspect(self) -> Inspection:
         problems = []

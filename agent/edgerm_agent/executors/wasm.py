@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgerm.core.errors import Conflict, EdgermError, Unavailable
 from edgerm.core.ids import TaskKey
-from edgerm.plugin.executor import Handle, Inspection, LaunchFailed, LaunchSpec, Limits
+from edgerm.plugin.executor import Handle, Inspection, LaunchFailed, LaunchSpec, Limits, Tell, unheard
 from edgerm_agent.cgroups import Cgroups, ThreadGroup
 from edgerm_agent.executors.holder import Connection, HolderProcess
 from edgerm_agent.executors.kept import KeptExecutor
@@ -90,20 +90,20 @@ class WasmExecutor(KeptExecutor):
         except EdgermError as error:
             raise LaunchFailed(str(error)) from error
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         """As promised, in a host that takes new tasks. Raises `Unavailable` if neither place has one."""
         elsewhere = await self._find_elsewhere(spec.key)
         if elsewhere is not None:
             return elsewhere
         tried = self.holder
         try:
-            return await super().start(spec)
+            return await super().start(spec, tell)
         except Unavailable as error:
             if not isinstance(error.__cause__, Refused):
                 raise
         if self.holder is tried:  # of many that are refused at once, one moves on
             self.holder = self._other()
-        return await super().start(spec)
+        return await super().start(spec, tell)
 
     def _file(self, holder: HolderProcess, suffix: str) -> Path:
         return holder.data_dir / f"{PLACES[self._holders.index(holder)]}.{suffix}"
@@ -164,10 +164,22 @@ class WasmExecutor(KeptExecutor):
         enforced = {"cpus": self._cgroups.enforced().get("cpus", "none"), "mem": "wasm", "disk": "polled"}
         return Inspection(enforced, (problem,) if problem else (), await self.held())
 
+    async def awake(self) -> bool:
+        """Whether a host that takes new tasks is there, or about to be; none is started."""
+        return await self.holder.connect() is not None or _held(self._file(self.holder, "lock"))
+
+    async def sleep(self) -> str:
+        """End the hosts that hold nothing; the instance that takes new tasks then, empty: the next task starts one."""
+        await self._other().retire()
+        return await self.holder.retire()
+
     async def shutdown(self, *, force: bool) -> None:
         """End the hosts, with `force` their tasks first. Raises `Refused` if one holds tasks."""
         for holder in self._holders:
             await holder.shutdown(force=force)
+
+    async def end_tasks(self) -> None:
+        await self.shutdown(force=True)
 
     async def close(self) -> None:
         await super().close()

@@ -1,4 +1,4 @@
-"""The keeper as a program: `python -I -S PATH/TO/keeper DIR NAME [--ready FD] [--lifeline FD]`; see `program`."""
+"""The keeper as a program: `python -I -S PATH/TO/keeper DIR NAME …`; see `program`."""
 
 from __future__ import annotations
 

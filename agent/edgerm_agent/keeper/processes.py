@@ -15,6 +15,7 @@ READ_BYTES = 65536
 DRAIN_BYTES_MAX = 4 << 20  # more cannot lie in a pipe unless somebody outside still writes
 RECHECK_FIRST_S = 0.02
 RECHECK_MAX_S = 1.0
+LOOK_S = 0.2  # whoever measures many tasks asks for one after the other: they share a look at all processes
 SWEEP_S_MAX = 5.0  # longer lives only what sleeps in the kernel; the agent looks again, task by task
 
 
@@ -48,6 +49,8 @@ class Processes(Holding[Process]):
         self._signals: dict[Key, tuple[Process, int]] = {}
         self._recheck: Timer | None = None
         self._recheck_s = RECHECK_FIRST_S
+        self._tagged: dict[int, list[int]] = {}
+        self._tagged_until = loop.now()
         members.sweep(".", SWEEP_S_MAX)
         signal.signal(signal.SIGCHLD, lambda *_: loop.call_threadsafe(self._reap))
 
@@ -194,7 +197,10 @@ class Processes(Holding[Process]):
         """From /proc; what orphans used before they died is not in it."""
         if held.state == ENDED:
             return {"cpu_s": held.cpu_s, "memory_bytes": 0}
-        cpu_s, memory_bytes = members.use(held.members(members.tagged()))
+        if self.loop.now() >= self._tagged_until:
+            self._tagged = members.tagged()
+            self._tagged_until = self.loop.now() + LOOK_S
+        cpu_s, memory_bytes = members.use(held.members(self._tagged))
         return {"cpu_s": cpu_s, "memory_bytes": memory_bytes}
 
     def dropped(self, held: Process) -> None:

@@ -138,6 +138,16 @@ class ExecutorSuite:
         assert "\n" not in str(caught.value)
         assert (await executor.inspect()).held == ()
 
+    async def test_what_is_not_being_started_is_not_abandoned(self, executor: Executor, running: LaunchSpec) -> None:
+        """To abandon a task that runs, or that nobody knows, does nothing."""
+        async with asyncio.timeout(DEADLINE_S):
+            await executor.abandon(running.key)
+            handle = await executor.start(running)
+            await executor.abandon(running.key)
+            assert (await executor.inspect()).held == (handle,)
+            await executor.stop(handle, 0)
+            await executor.wait(handle)
+
     async def test_stop_ends_a_task(self, executor: Executor, running: LaunchSpec) -> None:
         """A stopped task ends, not with success, and stopping it again or after its end is no error."""
         async with asyncio.timeout(DEADLINE_S):
@@ -233,3 +243,25 @@ class ExecutorSuite:
             chunks = [await executor.output(handle, "stdout", 0, 100, 0) for handle in handles]
         assert [exit_.code for exit_ in exits] == list(range(20))
         assert [chunk.data for chunk in chunks] == [b"task %d\n" % code for code in range(20)]
+
+
+class PreparingExecutorSuite(ExecutorSuite):
+    """For executors whose starts may take long: what they fetch before a task runs."""
+
+    async def task_that_prepares(self, spec: LaunchSpec) -> LaunchSpec:
+        """`spec` so that its start tells at least one line, and does not come to an end by itself."""
+        raise NotImplementedError
+
+    async def test_a_start_that_prepares_can_be_abandoned(self, executor: Executor, spec: NewSpec) -> None:
+        """A start that takes long tells about it in lines; abandoned, it raises `LaunchFailed`, and nothing is held."""
+        preparing = await self.task_that_prepares(spec())
+        told: asyncio.Queue[str] = asyncio.Queue()
+        async with asyncio.timeout(DEADLINE_S):
+            start = asyncio.create_task(executor.start(preparing, told.put_nowait))
+            line = await told.get()
+            await executor.abandon(preparing.key)
+            with pytest.raises(LaunchFailed):
+                await start
+            assert (await executor.inspect()).held == ()
+        assert line
+        assert "\n" not in line

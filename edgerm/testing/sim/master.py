@@ -7,13 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from edgerm.core.ids import AgentId, FrameworkId, StreamId
-from edgerm.core.link import Beat, BeatAnswer, Join, JoinAnswer
+from edgerm.core.link import Beat, BeatAnswer, Carrier, Frame, Join, JoinAnswer
 from edgerm.core.scheduler import Call, FrameworkSpec
 from edgerm.core.scheduler import Event as FrameworkEvent
 from edgerm.testing.sim.clock import Clock
 from edgerm.testing.sim.node import Node
+from edgerm.testing.sim.output import Readers
 from edgerm_master.core import effects
-from edgerm_master.core.events import Beaten, Called, Event, Joined, StreamClosed, Subscribe, Tick
+from edgerm_master.core.events import Beaten, Called, Event, Joined, SendFrame, StreamClosed, Subscribe, Tick
 from edgerm_master.core.invariants import broken
 from edgerm_master.core.master import Master, Settings
 from edgerm_master.core.records import Record
@@ -39,9 +40,11 @@ class SimMaster(Node[effects.Speech]):
         self._accepted: dict[int, Callable[[], None]] = {}
         self._streams: dict[StreamId, SimFramework] = {}
         self._count = 0
+        self.readers = Readers(clock, lambda agent_id, frame: self.later(0.0, partial(self._send, agent_id, frame)))
 
     def begin(self) -> None:
         self._requests, self._accepted, self._streams = {}, {}, {}
+        self.readers.end()
         seed = self.clock.random.randbytes(16)
         self.core = self._make(f"m{self.life}", seed, self._settings)
         self.core.recover(cast("list[Record]", list(self.disk.rows.values())), self.now)
@@ -74,11 +77,12 @@ class SimMaster(Node[effects.Speech]):
 
     # --- what agents and frameworks do ---
 
-    def agent_asks(self, body: Join | Beat, answered: Answered) -> None:
+    def agent_asks(self, body: Join | Beat, carrier: Carrier, answered: Answered) -> None:
         """A join or a beat has arrived."""
         self._count += 1
         self._requests[self._count] = answered
-        self.post(Joined(self._count, body) if isinstance(body, Join) else Beaten(self._count, body))
+        made = Joined(self._count, body, carrier) if isinstance(body, Join) else Beaten(self._count, body, carrier)
+        self.post(made)
 
     def subscribe(
         self,
@@ -123,8 +127,16 @@ class SimMaster(Node[effects.Speech]):
                     self.clock.after(0.001, partial(framework.stream_broke, stream))
             case effects.Ring(agent_id, session):
                 self.ring(agent_id, session)
-            case effects.Accepted() | effects.FramesIn() | effects.SessionEnded():
+            case effects.FramesIn(agent_id, frames):
+                for frame in frames:
+                    self.readers.take(agent_id, frame)
+            case effects.SessionEnded(agent_id, _):
+                self.readers.end(agent_id)
+            case effects.Accepted():
                 pass
+
+    def _send(self, agent_id: AgentId, frame: Frame) -> None:
+        self.post(SendFrame(agent_id, frame))
 
     def _tell(self, stream: StreamId, event: FrameworkEvent) -> None:
         framework = self._streams.get(stream)

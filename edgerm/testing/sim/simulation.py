@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgerm.core.ids import AgentId, TaskKey
-from edgerm.core.link import LinkState
+from edgerm.core.link import COAP, HTTP, LinkState
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import AgentSpec
 from edgerm.sdk.core.session import Callbacks
@@ -34,6 +34,8 @@ class Plan:
     faults: Faults = ROUGH
     crash: float = 0.02  # chance, per event, that something breaks
     wrong_clocks: bool = True
+    coap: float = 0.5  # chance, per box, that its messages must fit a datagram
+    read: float = 0.2  # chance, per task, that somebody reads its output
     beat_interval_s: float = 15.0
     offer_timeout_s: float = 30.0  # short, so that offers expire and are rescinded
 
@@ -62,7 +64,15 @@ class Simulation:
     def _box(self, number: int) -> SimBox:
         agent_id = AgentId(f"{number + 1:032x}")
         spec = AgentSpec(f"box{number + 1}", resources=Resources.of(cpus=2, mem=1024))
-        return SimBox(self.clock, self.network, self.master, agent_id, spec)
+        carrier = COAP if self.clock.random.random() < self.plan.coap else HTTP
+        box = SimBox(self.clock, self.network, self.master, agent_id, spec, carrier)
+        box.on_start = lambda key: self._maybe_read(agent_id, key)
+        return box
+
+    def _maybe_read(self, agent_id: AgentId, key: TaskKey) -> None:
+        if self.clock.random.random() < self.plan.read:
+            wait_s = self.clock.random.uniform(0.0, 5.0)
+            self.clock.after(wait_s, lambda: self.master.readers.follow(agent_id, key))
 
     def _ring(self, agent_id: AgentId, session: int) -> None:
         box = self.boxes[int(agent_id, 16) - 1]
@@ -138,6 +148,9 @@ class Simulation:
             going += [f"{box.core.spec.hostname} has task {key}" for key in box.core.tasks]
         going += [f"the master has task {task.run}" for task in self.master.core.tasks.values()]
         going += [f"framework {number} is not at rest" for number, f in enumerate(self.frameworks) if not f.at_rest()]
+        for reader in self.master.readers.all:
+            if not reader.ended:
+                going.append(f"the output of task {reader.key} has come as far as byte {reader.offset}")
         return going
 
     def problems(self) -> list[str]:

@@ -69,6 +69,7 @@ class Outcome:
     virtual_s: float
     tasks: int
     problem: str = ""
+    output_bytes: int = 0  # of tasks, read at the master
 
     def __str__(self) -> str:
         told = f"seed {self.seed}: {self.tasks} tasks, {self.events} events, {self.virtual_s:.0f} s of virtual time"
@@ -90,4 +91,5 @@ def run_seed(seed: int, make_master: Callable[..., Master] = Master) -> Outcome:
     except AssertionError as error:
         problem = str(error)
     tasks = len(simulation.started())
-    return Outcome(seed, simulation.clock.happened, simulation.clock.now_s, tasks, problem)
+    output_bytes = sum(reader.offset for reader in simulation.master.readers.all)
+    return Outcome(seed, simulation.clock.happened, simulation.clock.now_s, tasks, problem, output_bytes)

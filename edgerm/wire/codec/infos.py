@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId
@@ -17,6 +18,7 @@ from edgerm.wire.v1.infos_pb2 import AgentInfo, FrameworkInfo
 from edgerm.wire.v1.resources_pb2 import Value
 
 ROLES_MAX = 1000
+EXECUTORS = "edgerm.executors"  # the attribute, a set, in which an agent says what it runs
 _STRUCTURED = re.compile(r"[0-9]+(\.[0-9]+)?|\[.*\]|\{.*\}", re.ASCII)
 
 
@@ -142,3 +144,13 @@ def attributes_info(hostname: str, attributes: Mapping[str, str]) -> bytes:
             attribute.type = Value.SET
             attribute.set.item.extend(sorted(amount))
     return message.SerializeToString(deterministic=True)
+
+
+@lru_cache(maxsize=4096)
+def executors_told(info: bytes) -> frozenset[str] | None:
+    """The kinds of executors that an agent with this `AgentSpec.info` names; None: it does not tell."""
+    message = from_protobuf(AgentInfo, info) if info else AgentInfo()
+    for attribute in message.attributes:
+        if attribute.name == EXECUTORS and attribute.type == Value.SET:
+            return frozenset(attribute.set.item)
+    return None

@@ -1,13 +1,14 @@
 """The agent link's messages (docs/link.md) and the values of `edgerm.core.link`.
 
-What lives here: joins, beats, their answers, orders. What does not: `Key`, `Task`, frames (`link_parts`).
+What lives here: joins, beats, their answers, chunks. What does not: keys, tasks, orders, frames (`link_parts`), and
+what a message leaves out (`link_short`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -17,31 +18,33 @@ from edgerm.core.link import (
     REJOIN,
     Beat,
     BeatAnswer,
-    Forget,
+    Chunk,
     Join,
     JoinAnswer,
-    Kill,
-    Launch,
     NextPart,
-    Order,
-    OrderBody,
     Stale,
     TaskReport,
     Update,
     Welcome,
 )
+from edgerm.core.scheduler import BlobRef
 from edgerm.wire.codec.infos import agent_info, agent_spec
 from edgerm.wire.codec.link_parts import (
+    blob_of,
+    digest_in,
+    fill_blob,
     fill_frame,
     fill_key,
+    fill_order,
     fill_task,
     frame_of,
     key_of,
     milliseconds,
+    order_of,
     state_of,
     task_of,
 )
-from edgerm.wire.codec.status import decode_status, encode_status
+from edgerm.wire.codec.link_short import short_status, status_in
 from edgerm.wire.content import from_protobuf
 from edgerm.wire.v1 import link_pb2 as pb
 from edgerm.wire.v1.infos_pb2 import AgentInfo
@@ -86,7 +89,7 @@ def encode_join(join: Join) -> bytes:
     for report in join.tasks:
         target = message.tasks.add(state=report.state, seq=report.seq, role=report.role, owes=report.owes)
         fill_key(target.key, report.key)
-        fill_task(target.task, report.task)
+        fill_task(target.task, report.task, report.key, join.agent_id)
     return message.SerializeToString()
 
 
@@ -96,12 +99,13 @@ def decode_join(data: bytes) -> Join:
     _bounded("tasks", len(message.tasks), TASKS_MAX)
     if len(message.agent_id) != AGENT_ID_BYTES:
         raise Invalid(f"agent_id has {len(message.agent_id)} bytes; {AGENT_ID_BYTES} are expected")
+    agent_id = AgentId(message.agent_id.hex())
     return Join(
-        agent_id=AgentId(message.agent_id.hex()),
+        agent_id=agent_id,
         incarnation=message.incarnation,
         agent=agent_spec(from_protobuf(AgentInfo, message.agent_info)),
         boot_id=message.boot_id,
-        tasks=tuple(map(_report, message.tasks)),
+        tasks=tuple(_report(report, agent_id) for report in message.tasks),
         part=message.part,
         more=message.more,
     )
@@ -117,9 +121,9 @@ def _agent_id_bytes(agent_id: AgentId) -> bytes:
     return data
 
 
-def _report(message: pb.TaskReport) -> TaskReport:
+def _report(message: pb.TaskReport, agent_id: AgentId) -> TaskReport:
     key = key_of(message.key)
-    state, task = state_of(message.state), task_of(message.task, key)
+    state, task = state_of(message.state), task_of(message.task, key, agent_id)
     return TaskReport(key, state, message.seq, message.role, task, message.owes)
 
 
@@ -152,34 +156,37 @@ def decode_join_answer(data: bytes) -> JoinAnswer:
 # --- beat -------------------------------------------------------------------------------------------------------
 
 
-def encode_beat(beat: Beat) -> bytes:
-    """A beat."""
+def encode_beat(beat: Beat, agent_id: AgentId) -> bytes:
+    """A beat of this agent."""
     message = pb.Beat(session=beat.session, seen=beat.seen)
     if beat.more:
         message.more = True
+    if beat.heard:
+        message.heard = beat.heard
     for update in beat.updates:
         target = message.updates.add(number=update.number, seq=update.seq, state=update.status.state)
         fill_key(target.key, update.key)
-        target.status = encode_status(update.status)
+        target.status = short_status(update, agent_id)
     for frame in beat.frames:
         fill_frame(message.frames.add(), frame)
     return message.SerializeToString()
 
 
-def decode_beat(data: bytes) -> Beat:
-    """A beat; raises `Invalid`."""
+def decode_beat(data: bytes, agent_of: Callable[[int], AgentId | None]) -> Beat:
+    """A beat; raises `Invalid`. `agent_of` tells whose session it is: one of nobody's brings nothing."""
     message = _parse(pb.Beat, data)
     updates, frames = message.updates, message.frames
-    if not updates and not frames:
-        return Beat(message.session, message.seen, (), (), message.more)
+    if (not updates and not frames) or (agent_id := agent_of(message.session)) is None:
+        return Beat(message.session, message.seen, (), (), message.more, message.heard)
     _bounded("updates", len(updates), UPDATES_MAX)
     _bounded("frames", len(frames), FRAMES_MAX)
-    return Beat(message.session, message.seen, tuple(map(_update, updates)), tuple(map(frame_of, frames)), message.more)
+    told, sent = tuple(_update(update, agent_id) for update in updates), tuple(map(frame_of, frames))
+    return Beat(message.session, message.seen, told, sent, message.more, message.heard)
 
 
-def _update(message: pb.Update) -> Update:
+def _update(message: pb.Update, agent_id: AgentId) -> Update:
     key = key_of(message.key)
-    status = decode_status(message.status)
+    status = status_in(message.status, key, message.seq, state_of(message.state), agent_id)
     if status.task_id != key.task_id or status.state != message.state:
         raise Invalid(
             f"update {message.number} of {key} in state {message.state} holds a status of {status.task_id!r} "
@@ -188,77 +195,75 @@ def _update(message: pb.Update) -> Update:
     return Update(key, message.seq, status, message.number)
 
 
-def encode_beat_answer(answer: BeatAnswer) -> bytes:
-    """What the master has for the agent; orders and frames beyond MESSAGE_BYTES_MAX are left out.
+def encode_beat_answer(answer: BeatAnswer, agent_id: AgentId) -> bytes:
+    """What the master has for this agent; orders and frames beyond MESSAGE_BYTES_MAX are left out.
 
     An agent could not read them and would ask for ever; the orders go with the next answers.
     """
-    data = _encode_beat_answer(answer)
+    data = _encode_beat_answer(answer, agent_id)
     while len(data) > MESSAGE_BYTES_MAX and len(answer.orders) + len(answer.frames) > 1:
         orders = answer.orders[: len(answer.orders) // 2 or 1]
         answer = replace(answer, orders=orders, frames=(), more=True)
-        data = _encode_beat_answer(answer)
+        data = _encode_beat_answer(answer, agent_id)
     return data
 
 
-def _encode_beat_answer(answer: BeatAnswer) -> bytes:
+def _encode_beat_answer(answer: BeatAnswer, agent_id: AgentId) -> bytes:
     message = pb.BeatAnswer(join=answer.join, persisted=answer.persisted, more=answer.more)
+    message.frames_first = answer.frames_first
     for order in answer.orders:
         target = message.orders.add(number=order.number)
-        _fill_order(target, order.body)
+        fill_order(target, order.body, agent_id)
     for frame in answer.frames:
         fill_frame(message.frames.add(), frame)
     return message.SerializeToString()
 
 
-def _fill_order(message: pb.Order, body: OrderBody) -> None:
-    match body:
-        case Launch():
-            fill_key(message.launch.key, body.key)
-            message.launch.role = body.role
-            fill_task(message.launch.task, body.task)
-        case Kill():
-            fill_key(message.kill.key, body.key)
-            if body.grace_s is not None:
-                message.kill.grace_ms = milliseconds("grace", body.grace_s)
-        case Forget():
-            fill_key(message.forget.key, body.key)
-        case _:
-            assert_never(body)
-
-
-def decode_beat_answer(data: bytes) -> BeatAnswer:
-    """What the master has for the agent; raises `Invalid`, also for an order that is not known here."""
+def decode_beat_answer(data: bytes, agent_id: AgentId) -> BeatAnswer:
+    """What the master has for this agent; raises `Invalid`, also for an order that is not known here."""
     message = _parse(pb.BeatAnswer, data)
     if message.join:
         return REJOIN
     orders, frames = message.orders, message.frames
     if not orders and not frames:
-        return BeatAnswer(False, message.persisted, (), (), message.more)
+        return BeatAnswer(False, message.persisted, (), (), message.more, message.frames_first)
     _bounded("orders", len(orders), ORDERS_MAX)
     _bounded("frames", len(frames), FRAMES_MAX)
-    return BeatAnswer(False, message.persisted, tuple(map(_order, orders)), tuple(map(frame_of, frames)), message.more)
+    wanted, sent = tuple(order_of(order, agent_id) for order in orders), tuple(map(frame_of, frames))
+    return BeatAnswer(False, message.persisted, wanted, sent, message.more, message.frames_first)
 
 
-def _order(message: pb.Order) -> Order:
-    kind = message.WhichOneof("what")
-    if kind is None:
-        raise Invalid(f"order {message.number} is none of launch, kill and forget: is the master newer than the agent?")
-    return Order(message.number, _ORDERS[kind](message))
+# --- what fits no datagram --------------------------------------------------------------------------------------
 
 
-def _launch(message: pb.Order) -> Launch:
-    key = key_of(message.launch.key)
-    return Launch(key, message.launch.role, task_of(message.launch.task, key))
+def encode_blob_ref(blob: BlobRef) -> bytes:
+    """The name of a message that does not fit."""
+    message = pb.BlobRef()
+    fill_blob(message, blob)
+    return message.SerializeToString()
 
 
-def _kill(message: pb.Order) -> Kill:
-    grace_s = message.kill.grace_ms / 1000 if message.kill.HasField("grace_ms") else None
-    return Kill(key_of(message.kill.key), grace_s)
+def decode_blob_ref(data: bytes) -> BlobRef:
+    """The name of a message that does not fit; raises `Invalid`."""
+    return blob_of(_parse(pb.BlobRef, data))
 
 
-def _forget(message: pb.Order) -> Forget:
-    return Forget(key_of(message.forget.key))
+def encode_chunk(chunk: Chunk) -> bytes:
+    """A slice of a message that does not fit."""
+    message = pb.Chunk(size_bytes=chunk.size_bytes, chunk_bytes=chunk.chunk_bytes, number=chunk.number)
+    message.sha256, message.content = bytes.fromhex(chunk.digest), chunk.content
+    return message.SerializeToString()
 
 
-_ORDERS: dict[str, Callable[[pb.Order], OrderBody]] = {"launch": _launch, "kill": _kill, "forget": _forget}
+def decode_chunk(data: bytes) -> Chunk:
+    """A slice of a message that does not fit; raises `Invalid`, also if its length is wrong for its place."""
+    message = _parse(pb.Chunk, data)
+    begin = message.number * message.chunk_bytes
+    expected = min(message.chunk_bytes, message.size_bytes - begin)
+    if expected <= 0 or len(message.content) != expected:
+        raise Invalid(
+            f"chunk {message.number} has {len(message.content)} bytes, which is wrong for chunks of "
+            f"{message.chunk_bytes} bytes and a whole of {message.size_bytes}"
+        )
+    digest = digest_in(message.sha256)
+    return Chunk(digest, message.size_bytes, message.chunk_bytes, message.number, message.content)

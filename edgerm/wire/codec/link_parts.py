@@ -1,16 +1,33 @@
-"""What the agent link's messages have in common: keys, tasks, blobs, states, times, and frames."""
+"""The parts of the agent link's messages: keys, tasks, blobs, states, times, orders and frames."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from edgerm.core.blobs import Digest
 from edgerm.core.errors import Invalid
-from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey, check_id
-from edgerm.core.link import Close, Credit, Data, Frame, OpenLog
+from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey, check_id
+from edgerm.core.link import (
+    Close,
+    Credit,
+    Data,
+    Forget,
+    Frame,
+    Kill,
+    Launch,
+    OpenLog,
+    OpenStats,
+    Order,
+    OrderBody,
+    Stats,
+    TaskUsage,
+    common_begin,
+)
 from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.core.tasks import TaskState
-from edgerm.wire.codec.tasks import DIGEST_BYTES, excerpt, task_spec_from_bytes
+from edgerm.wire.codec.link_short import short_info, task_in
+from edgerm.wire.codec.tasks import DIGEST_BYTES, excerpt
 from edgerm.wire.v1 import link_pb2 as pb
 
 BLOBS_MAX = 100  # that one task may need
@@ -38,34 +55,38 @@ def state_of(number: int) -> TaskState:
 
 
 def fill_key(message: pb.Key, key: TaskKey) -> None:
-    """Write a task's key."""
-    message.framework_id, message.task_id, message.launch_id = key
+    """Write a task's key; of a launch id that begins as the framework's id, only the rest."""
+    message.framework_id, message.task_id = key.framework_id, key.task_id
+    if begin := common_begin(key):
+        message.launch_tail = key.launch_id[len(begin) :]
+    else:
+        message.launch_id = key.launch_id
 
 
 def key_of(message: pb.Key) -> TaskKey:
     """A task's key; raises `Invalid` if a part of it may not name a thing."""
-    return TaskKey(
-        FrameworkId(check_id("framework id", message.framework_id)),
-        TaskId(check_id("task id", message.task_id)),
-        LaunchId(check_id("launch id", message.launch_id)),
-    )
+    framework_id = FrameworkId(check_id("framework id", message.framework_id))
+    task_id = TaskId(check_id("task id", message.task_id))
+    tail = message.launch_tail
+    launch_id = framework_id[: framework_id.rfind("-") + 1] + tail if tail else message.launch_id
+    return TaskKey(framework_id, task_id, LaunchId(check_id("launch id", launch_id)))
 
 
-def fill_task(message: pb.Task, task: TaskSpec) -> None:
-    """Write a task: its TaskInfo, or the blob's name with an excerpt."""
+def fill_task(message: pb.Task, task: TaskSpec, key: TaskKey, agent_id: AgentId) -> None:
+    """Write a task of this agent: its TaskInfo, or the blob's name with an excerpt."""
+    inline = task.info if task.info_blob is None else b""
+    message.info = short_info(inline or excerpt(task).SerializeToString(deterministic=True), key, agent_id)
     if task.info_blob is None:
-        message.info = task.info or excerpt(task).SerializeToString(deterministic=True)
         return
-    message.info = excerpt(task).SerializeToString(deterministic=True)
-    _fill_blob(message.info_blob, task.info_blob)
+    fill_blob(message.info_blob, task.info_blob)
     message.executor = task.executor
     for blob in task.blobs:
-        _fill_blob(message.blobs.add(), blob)
+        fill_blob(message.blobs.add(), blob)
 
 
-def task_of(message: pb.Task, key: TaskKey) -> TaskSpec:
+def task_of(message: pb.Task, key: TaskKey, agent_id: AgentId) -> TaskSpec:
     """A task as a value; raises `Invalid` if its TaskInfo is none, or not that of the task with this key."""
-    spec = task_spec_from_bytes(message.info)
+    spec = task_in(message.info, key, agent_id)
     if spec.task_id != key.task_id:
         raise Invalid(f"task {key} has the TaskInfo of {spec.task_id!r}")
     if not message.HasField("info_blob"):
@@ -75,22 +96,69 @@ def task_of(message: pb.Task, key: TaskKey) -> TaskSpec:
     return replace(
         spec,
         info=b"",
-        info_blob=_blob(message.info_blob),
+        info_blob=blob_of(message.info_blob),
         executor=message.executor,
-        blobs=tuple(map(_blob, message.blobs)),
+        blobs=tuple(map(blob_of, message.blobs)),
         fault="",  # an excerpt has no command; whoever has the blob judges
     )
 
 
-def _fill_blob(message: pb.BlobRef, blob: BlobRef) -> None:
+def fill_blob(message: pb.BlobRef, blob: BlobRef) -> None:
+    """Write a blob's name and size."""
     message.sha256 = bytes.fromhex(blob.digest)
     message.size_bytes = blob.size_bytes
 
 
-def _blob(message: pb.BlobRef) -> BlobRef:
-    if len(message.sha256) != DIGEST_BYTES:
-        raise Invalid(f"a blob's sha256 has {len(message.sha256)} bytes; {DIGEST_BYTES} are expected")
-    return BlobRef(Digest(message.sha256.hex()), message.size_bytes)
+def blob_of(message: pb.BlobRef) -> BlobRef:
+    """A blob's name and size; raises `Invalid`."""
+    return BlobRef(digest_in(message.sha256), message.size_bytes)
+
+
+def digest_in(sha256: bytes) -> Digest:
+    """A blob's name; raises `Invalid` unless it is a SHA-256."""
+    if len(sha256) != DIGEST_BYTES:
+        raise Invalid(f"a blob's sha256 has {len(sha256)} bytes; {DIGEST_BYTES} are expected")
+    return Digest(sha256.hex())
+
+
+# --- orders -----------------------------------------------------------------------------------------------------
+
+
+def fill_order(message: pb.Order, body: OrderBody, agent_id: AgentId) -> None:
+    """Write an order to this agent."""
+    match body:
+        case Launch():
+            fill_key(message.launch.key, body.key)
+            message.launch.role = body.role
+            fill_task(message.launch.task, body.task, body.key, agent_id)
+        case Kill():
+            fill_key(message.kill.key, body.key)
+            if body.grace_s is not None:
+                message.kill.grace_ms = milliseconds("grace", body.grace_s)
+        case Forget():
+            fill_key(message.forget.key, body.key)
+        case _:
+            assert_never(body)
+
+
+def order_of(message: pb.Order, agent_id: AgentId) -> Order:
+    """An order to this agent as a value; raises `Invalid`, also for one that is not known here."""
+    return Order(message.number, _order_body(message, agent_id))
+
+
+def _order_body(message: pb.Order, agent_id: AgentId) -> OrderBody:
+    match message.WhichOneof("what"):
+        case "launch":
+            key = key_of(message.launch.key)
+            return Launch(key, message.launch.role, task_of(message.launch.task, key, agent_id))
+        case "kill":
+            grace_s = message.kill.grace_ms / 1000 if message.kill.HasField("grace_ms") else None
+            return Kill(key_of(message.kill.key), grace_s)
+        case "forget":
+            return Forget(key_of(message.forget.key))
+        case None:
+            why = "is the master newer than the agent?"
+            raise Invalid(f"order {message.number} is none of launch, kill and forget: {why}")
 
 
 # --- frames -----------------------------------------------------------------------------------------------------
@@ -110,6 +178,18 @@ def fill_frame(message: pb.Frame, frame: Frame) -> None:
             message.credit_bytes = credit_bytes
         case Close(reason):
             message.close = reason
+        case OpenStats(interval_s):
+            message.open_stats.interval_ms = milliseconds("interval", interval_s)
+        case Stats(tasks, end):
+            message.stats.end = end
+            for usage in tasks:
+                _fill_usage(message.stats.tasks.add(), usage)
+
+
+def _fill_usage(message: pb.TaskUsage, usage: TaskUsage) -> None:
+    fill_key(message.key, usage.key)
+    message.cpu_ms = round(usage.cpu_s * 1000)
+    message.cpus_milli, message.memory_bytes = usage.cpus_milli, usage.memory_bytes
 
 
 def frame_of(message: pb.Frame) -> Frame:
@@ -126,5 +206,13 @@ def frame_of(message: pb.Frame) -> Frame:
             return Frame(message.stream, Credit(message.credit_bytes))
         case "close":
             return Frame(message.stream, Close(message.close))
+        case "open_stats":
+            return Frame(message.stream, OpenStats(message.open_stats.interval_ms / 1000))
+        case "stats":
+            return Frame(message.stream, Stats(tuple(map(_usage, message.stats.tasks)), message.stats.end))
         case None:
             raise Invalid(f"frame of stream {message.stream} has no body that is known here")
+
+
+def _usage(message: pb.TaskUsage) -> TaskUsage:
+    return TaskUsage(key_of(message.key), message.cpu_ms / 1000, message.cpus_milli, message.memory_bytes)

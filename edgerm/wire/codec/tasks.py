@@ -17,6 +17,7 @@ from edgerm.core.link import NAME_BYTES_MAX
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.core.texts import cut
+from edgerm.wire.codec import containers
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.times import nanoseconds, span_s
 from edgerm.wire.content import from_protobuf
@@ -45,7 +46,8 @@ def task_spec_from_bytes(info: bytes) -> TaskSpec:
 def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
     found = _Found()
     fault = ""
-    for part in (_check_id, found.take_resources, found.take_times, found.take_blobs, _check_built, _check_runnable):
+    parts = (_check_id, found.take_resources, found.take_times, found.take_blobs, _check_built, _check_runnable)
+    for part in (*parts, found.check_container):
         try:
             part(message)
         except Invalid as error:
@@ -55,7 +57,7 @@ def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
         agent_id=AgentId(message.agent_id.value),
         resources=found.resources,
         name=message.name,
-        executor="wasm" if message.container.HasField("wasm") else "process",
+        executor=executor_of(message),
         grace_s=found.grace_s,
         completion_s=found.completion_s,
         info=info,
@@ -88,6 +90,17 @@ class _Found:
         if message.HasField("input"):
             blobs.append(blob_ref("input", message.input))
         self.blobs = tuple(blobs)
+
+    def check_container(self, message: TaskInfo) -> None:
+        if containers.is_docker(message):
+            containers.check_container(message, self.resources)
+
+
+def executor_of(message: TaskInfo) -> str:
+    """The kind of executor that runs it."""
+    if containers.is_docker(message):
+        return "docker"
+    return "wasm" if message.container.HasField("wasm") else "process"
 
 
 def blob_ref(what: str, message: Blob) -> BlobRef:
@@ -128,14 +141,17 @@ def _not_built(message: TaskInfo) -> Iterator[str]:
 
 def _not_built_of_container(container: ContainerInfo) -> Iterator[str]:
     if container.type == ContainerInfo.DOCKER:
-        yield "container.type DOCKER"
+        yield from containers.not_built(container)
+        return
     for field, value in container.ListFields():
         if field.name not in _CONTAINER_BUILT and (field.name != "mesos" or value.HasField("image")):
             yield f"container.{field.name}"
 
 
 def _check_runnable(message: TaskInfo) -> None:
-    if message.HasField("executor") == (message.HasField("command") or message.container.HasField("wasm")):
+    image = containers.is_docker(message)
+    runs = message.HasField("command") or message.container.HasField("wasm") or image
+    if message.HasField("executor") == runs:
         both = message.HasField("executor")
         raise Invalid(f"a task needs a command or an executor{', not both' if both else ''}")
     if message.HasField("executor"):
@@ -145,7 +161,7 @@ def _check_runnable(message: TaskInfo) -> None:
             raise Invalid("container.wasm needs container.type MESOS")
         if not message.container.wasm.entry_point:
             raise Invalid("container.wasm.entry_point is empty")
-    elif not message.command.value:
+    elif not message.command.value and not image:
         raise Invalid("command.value is empty: there is nothing to run")
 
 

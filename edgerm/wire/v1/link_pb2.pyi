@@ -29,19 +29,23 @@ class Key(_message.Message):
     FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     LAUNCH_ID_FIELD_NUMBER: _builtins.int
+    LAUNCH_TAIL_FIELD_NUMBER: _builtins.int
     framework_id: _builtins.str
     task_id: _builtins.str
     launch_id: _builtins.str
+    launch_tail: _builtins.str
+    """instead of launch_id, when that is framework_id up to its last "-" and then this"""
     def __init__(
         self,
         *,
         framework_id: _builtins.str = ...,
         task_id: _builtins.str = ...,
         launch_id: _builtins.str = ...,
+        launch_tail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "launch_id", b"launch_id", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "launch_id", b"launch_id", "launch_tail", b"launch_tail", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,6 +75,42 @@ class BlobRef(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BlobRef: _TypeAlias = BlobRef  # noqa: Y015
+
+@_typing.final
+class Chunk(_message.Message):
+    """A slice of a message that fits no datagram. All but the last are chunk_bytes long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CHUNK_BYTES_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.bytes
+    """of the whole"""
+    size_bytes: _builtins.int
+    """of the whole"""
+    chunk_bytes: _builtins.int
+    number: _builtins.int
+    """from 0"""
+    content: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.bytes = ...,
+        size_bytes: _builtins.int = ...,
+        chunk_bytes: _builtins.int = ...,
+        number: _builtins.int = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_bytes", b"chunk_bytes", "content", b"content", "number", b"number", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chunk: _TypeAlias = Chunk  # noqa: Y015
 
 @_typing.final
 class Join(_message.Message):
@@ -228,9 +268,12 @@ class Beat(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     seen: _builtins.int
     more: _builtins.bool
+    heard: _builtins.int
+    """the master's frames up to this number have arrived; 0: nothing new to say of that"""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]: ...
     @_builtins.property
@@ -243,10 +286,11 @@ class Beat(_message.Message):
         updates: _abc.Iterable[Global___Update] | None = ...,
         frames: _abc.Iterable[Global___Frame] | None = ...,
         more: _builtins.bool = ...,
+        heard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "more", b"more", "seen", b"seen", "session", b"session", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "heard", b"heard", "more", b"more", "seen", b"seen", "session", b"session", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,9 +339,12 @@ class BeatAnswer(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    FRAMES_FIRST_FIELD_NUMBER: _builtins.int
     join: _builtins.bool
     persisted: _builtins.int
     more: _builtins.bool
+    frames_first: _builtins.int
+    """the number of the first frame"""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]: ...
     @_builtins.property
@@ -310,10 +357,11 @@ class BeatAnswer(_message.Message):
         orders: _abc.Iterable[Global___Order] | None = ...,
         frames: _abc.Iterable[Global___Frame] | None = ...,
         more: _builtins.bool = ...,
+        frames_first: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "join", b"join", "more", b"more", "orders", b"orders", "persisted", b"persisted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "frames_first", b"frames_first", "join", b"join", "more", b"more", "orders", b"orders", "persisted", b"persisted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,6 +483,8 @@ class Frame(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
+    OPEN_STATS_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     stream: _builtins.int
     credit_bytes: _builtins.int
     """this many more"""
@@ -444,6 +494,10 @@ class Frame(_message.Message):
     def open_log(self) -> Global___OpenLog: ...
     @_builtins.property
     def data(self) -> Global___Data: ...
+    @_builtins.property
+    def open_stats(self) -> Global___OpenStats: ...
+    @_builtins.property
+    def stats(self) -> Global___Stats: ...
     def __init__(
         self,
         *,
@@ -452,16 +506,93 @@ class Frame(_message.Message):
         data: Global___Data | None = ...,
         credit_bytes: _builtins.int = ...,
         close: _builtins.str = ...,
+        open_stats: Global___OpenStats | None = ...,
+        stats: Global___Stats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "stream", b"stream", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "stream", b"stream", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["open_log", "data", "credit_bytes", "close"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["open_log", "data", "credit_bytes", "close", "open_stats", "stats"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
+
+@_typing.final
+class OpenStats(_message.Message):
+    """Measure what the tasks use, CPU over this interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    interval_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        interval_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval_ms", b"interval_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenStats: _TypeAlias = OpenStats  # noqa: Y015
+
+@_typing.final
+class Stats(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    end: _builtins.bool
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskUsage]: ...
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___TaskUsage] | None = ...,
+        end: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stats: _TypeAlias = Stats  # noqa: Y015
+
+@_typing.final
+class TaskUsage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CPU_MS_FIELD_NUMBER: _builtins.int
+    CPUS_MILLI_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    cpu_ms: _builtins.int
+    """since its start"""
+    cpus_milli: _builtins.int
+    """over the interval"""
+    memory_bytes: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        cpu_ms: _builtins.int = ...,
+        cpus_milli: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ms", b"cpu_ms", "cpus_milli", b"cpus_milli", "key", b"key", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskUsage: _TypeAlias = TaskUsage  # noqa: Y015
 
 @_typing.final
 class OpenLog(_message.Message):

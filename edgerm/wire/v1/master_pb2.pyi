@@ -1012,6 +1012,7 @@ class Response(_message.Message):
             ESTIMATED_DRAIN_START_TIME_FIELD_NUMBER: _builtins.int
             LINK_STATE_FIELD_NUMBER: _builtins.int
             LAST_BEAT_S_FIELD_NUMBER: _builtins.int
+            CARRIER_FIELD_NUMBER: _builtins.int
             active: _builtins.bool
             deactivated: _builtins.bool
             version: _builtins.str
@@ -1022,6 +1023,8 @@ class Response(_message.Message):
             """
             last_beat_s: _builtins.float
             """Seconds since the last beat."""
+            carrier: _builtins.str
+            """What its link goes over: "http" or "coap". Empty while it is not joined."""
             @_builtins.property
             def agent_info(self) -> _infos_pb2.AgentInfo: ...
             @_builtins.property
@@ -1061,10 +1064,11 @@ class Response(_message.Message):
                 estimated_drain_start_time: _basics_pb2.TimeInfo | None = ...,
                 link_state: _builtins.str | None = ...,
                 last_beat_s: _builtins.float | None = ...,
+                carrier: _builtins.str | None = ...,
             ) -> None: ...
-            _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
+            _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
             def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-            _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
             def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
             def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from edgerm.wire.v1 import offers_pb2 as edgerm_dot_wire_dot_v1_dot_offers__pb2
 from edgerm.wire.v1 import tasks_pb2 as edgerm_dot_wire_dot_v1_dot_tasks__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x64germ/wire/v1/operator.proto\x12\x12\x65\x64germ.v1.operator\x1a\x1b\x65\x64germ/wire/v1/basics.proto\x1a\x1b\x65\x64germ/wire/v1/offers.proto\x1a\x1a\x65\x64germ/wire/v1/tasks.proto\"\x8a\x06\n\x04\x43\x61ll\x12+\n\x04type\x18\x01 \x01(\x0e\x32\x1d.edgerm.v1.operator.Call.Type\x12\x34\n\tkill_task\x18\x02 \x01(\x0b\x32!.edgerm.v1.operator.Call.KillTask\x12\x36\n\nget_offers\x18\x03 \x01(\x0b\x32\".edgerm.v1.operator.Call.GetOffers\x12\x31\n\x07\x65xplain\x18\x04 \x01(\x0b\x32 .edgerm.v1.operator.Call.Explain\x12\x32\n\x08read_log\x18\x05 \x01(\x0b\x32 .edgerm.v1.operator.Call.ReadLog\x1a{\n\x08KillTask\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12)\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskIDB\x05\xaa\x01\x02\x08\x03\x12\x16\n\x0egrace_period_s\x18\x03 \x01(\x01\x1a\x0b\n\tGetOffers\x1a[\n\x07\x45xplain\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12\"\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskID\x1a\xc9\x01\n\x07ReadLog\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12)\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskIDB\x05\xaa\x01\x02\x08\x03\x12\x32\n\x06stream\x18\x03 \x01(\x0e\x32\x1a.edgerm.v1.operator.Stream:\x06STDOUT\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\"M\n\x04Type\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tKILL_TASK\x10\x01\x12\x0e\n\nGET_OFFERS\x10\x02\x12\x0b\n\x07\x45XPLAIN\x10\x03\x12\x0c\n\x08READ_LOG\x10\x04\"\xcf\x06\n\x08Response\x12/\n\x04type\x18\x01 \x01(\x0e\x32!.edgerm.v1.operator.Response.Type\x12\x38\n\tkill_task\x18\x02 \x01(\x0b\x32%.edgerm.v1.operator.Response.KillTask\x12:\n\nget_offers\x18\x03 \x01(\x0b\x32&.edgerm.v1.operator.Response.GetOffers\x12\x35\n\x07\x65xplain\x18\x04 \x01(\x0b\x32$.edgerm.v1.operator.Response.Explain\x12\x36\n\x08read_log\x18\x05 \x01(\x0b\x32$.edgerm.v1.operator.Response.ReadLog\x1a/\n\x08KillTask\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.edgerm.v1.TaskState\x1a\x91\x01\n\tGetOffers\x12@\n\x06offers\x18\x01 \x03(\x0b\x32\x30.edgerm.v1.operator.Response.GetOffers.OpenOffer\x1a\x42\n\tOpenOffer\x12&\n\x05offer\x18\x01 \x01(\x0b\x32\x10.edgerm.v1.OfferB\x05\xaa\x01\x02\x08\x03\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x1a\xae\x01\n\x07\x45xplain\x12\x0f\n\x07summary\x18\x01 \x01(\t\x12<\n\x07reasons\x18\x02 \x03(\x0b\x32+.edgerm.v1.operator.Response.Explain.Reason\x1aT\n\x06Reason\x12\x13\n\x04\x63ode\x18\x01 \x01(\tB\x05\xaa\x01\x02\x08\x03\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x08\x61gent_id\x18\x03 \x01(\x0b\x32\x12.edgerm.v1.AgentID\x1ah\n\x07ReadLog\x12\x32\n\x06stream\x18\x01 \x01(\x0e\x32\x1a.edgerm.v1.operator.Stream:\x06STDOUT\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\"M\n\x04Type\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tKILL_TASK\x10\x01\x12\x0e\n\nGET_OFFERS\x10\x02\x12\x0b\n\x07\x45XPLAIN\x10\x03\x12\x0c\n\x08READ_LOG\x10\x04*4\n\x06Stream\x12\x12\n\x0eSTREAM_UNKNOWN\x10\x00\x12\n\n\x06STDOUT\x10\x01\x12\n\n\x06STDERR\x10\x02\x42\t\x92\x03\x06\x10\x02\x18\x02 \x02\x62\x08\x65\x64itionsp\xe8\x07')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x64germ/wire/v1/operator.proto\x12\x12\x65\x64germ.v1.operator\x1a\x1b\x65\x64germ/wire/v1/basics.proto\x1a\x1b\x65\x64germ/wire/v1/offers.proto\x1a\x1a\x65\x64germ/wire/v1/tasks.proto\"\xb1\x07\n\x04\x43\x61ll\x12+\n\x04type\x18\x01 \x01(\x0e\x32\x1d.edgerm.v1.operator.Call.Type\x12\x34\n\tkill_task\x18\x02 \x01(\x0b\x32!.edgerm.v1.operator.Call.KillTask\x12\x36\n\nget_offers\x18\x03 \x01(\x0b\x32\".edgerm.v1.operator.Call.GetOffers\x12\x31\n\x07\x65xplain\x18\x04 \x01(\x0b\x32 .edgerm.v1.operator.Call.Explain\x12\x32\n\x08read_log\x18\x05 \x01(\x0b\x32 .edgerm.v1.operator.Call.ReadLog\x12\x36\n\nread_stats\x18\x06 \x01(\x0b\x32\".edgerm.v1.operator.Call.ReadStats\x1a{\n\x08KillTask\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12)\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskIDB\x05\xaa\x01\x02\x08\x03\x12\x16\n\x0egrace_period_s\x18\x03 \x01(\x01\x1a\x0b\n\tGetOffers\x1a[\n\x07\x45xplain\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12\"\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskID\x1a\xc9\x01\n\x07ReadLog\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12)\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskIDB\x05\xaa\x01\x02\x08\x03\x12\x32\n\x06stream\x18\x03 \x01(\x0e\x32\x1a.edgerm.v1.operator.Stream:\x06STDOUT\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\x1a]\n\tReadStats\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12\"\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskID\"]\n\x04Type\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tKILL_TASK\x10\x01\x12\x0e\n\nGET_OFFERS\x10\x02\x12\x0b\n\x07\x45XPLAIN\x10\x03\x12\x0c\n\x08READ_LOG\x10\x04\x12\x0e\n\nREAD_STATS\x10\x05\"\xb0\n\n\x08Response\x12/\n\x04type\x18\x01 \x01(\x0e\x32!.edgerm.v1.operator.Response.Type\x12\x38\n\tkill_task\x18\x02 \x01(\x0b\x32%.edgerm.v1.operator.Response.KillTask\x12:\n\nget_offers\x18\x03 \x01(\x0b\x32&.edgerm.v1.operator.Response.GetOffers\x12\x35\n\x07\x65xplain\x18\x04 \x01(\x0b\x32$.edgerm.v1.operator.Response.Explain\x12\x36\n\x08read_log\x18\x05 \x01(\x0b\x32$.edgerm.v1.operator.Response.ReadLog\x12:\n\nread_stats\x18\x06 \x01(\x0b\x32&.edgerm.v1.operator.Response.ReadStats\x1a/\n\x08KillTask\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.edgerm.v1.TaskState\x1a\x91\x01\n\tGetOffers\x12@\n\x06offers\x18\x01 \x03(\x0b\x32\x30.edgerm.v1.operator.Response.GetOffers.OpenOffer\x1a\x42\n\tOpenOffer\x12&\n\x05offer\x18\x01 \x01(\x0b\x32\x10.edgerm.v1.OfferB\x05\xaa\x01\x02\x08\x03\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x1a\xae\x01\n\x07\x45xplain\x12\x0f\n\x07summary\x18\x01 \x01(\t\x12<\n\x07reasons\x18\x02 \x03(\x0b\x32+.edgerm.v1.operator.Response.Explain.Reason\x1aT\n\x06Reason\x12\x13\n\x04\x63ode\x18\x01 \x01(\tB\x05\xaa\x01\x02\x08\x03\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x08\x61gent_id\x18\x03 \x01(\x0b\x32\x12.edgerm.v1.AgentID\x1ah\n\x07ReadLog\x12\x32\n\x06stream\x18\x01 \x01(\x0e\x32\x1a.edgerm.v1.operator.Stream:\x06STDOUT\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x1a\x92\x03\n\tReadStats\x12;\n\x05tasks\x18\x01 \x03(\x0b\x32,.edgerm.v1.operator.Response.ReadStats.Usage\x12?\n\x07missing\x18\x02 \x03(\x0b\x32..edgerm.v1.operator.Response.ReadStats.Missing\x1a\xc5\x01\n\x05Usage\x12,\n\x0c\x66ramework_id\x18\x01 \x01(\x0b\x32\x16.edgerm.v1.FrameworkID\x12\"\n\x07task_id\x18\x02 \x01(\x0b\x32\x11.edgerm.v1.TaskID\x12\x11\n\tlaunch_id\x18\x03 \x01(\t\x12$\n\x08\x61gent_id\x18\x04 \x01(\x0b\x32\x12.edgerm.v1.AgentID\x12\r\n\x05\x63pu_s\x18\x05 \x01(\x01\x12\x0c\n\x04\x63pus\x18\x06 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x04\x1a?\n\x07Missing\x12$\n\x08\x61gent_id\x18\x01 \x01(\x0b\x32\x12.edgerm.v1.AgentID\x12\x0e\n\x06reason\x18\x02 \x01(\t\"]\n\x04Type\x12\x0b\n\x07UNKNOWN\x10\x00\x12\r\n\tKILL_TASK\x10\x01\x12\x0e\n\nGET_OFFERS\x10\x02\x12\x0b\n\x07\x45XPLAIN\x10\x03\x12\x0c\n\x08READ_LOG\x10\x04\x12\x0e\n\nREAD_STATS\x10\x05*4\n\x06Stream\x12\x12\n\x0eSTREAM_UNKNOWN\x10\x00\x12\n\n\x06STDOUT\x10\x01\x12\n\n\x06STDERR\x10\x02\x42\t\x92\x03\x06\x10\x02\x18\x02 \x02\x62\x08\x65\x64itionsp\xe8\x07')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,34 +43,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSE_GETOFFERS_OPENOFFER'].fields_by_name['offer']._serialized_options = b'\252\001\002\010\003'
   _globals['_RESPONSE_EXPLAIN_REASON'].fields_by_name['code']._loaded_options = None
   _globals['_RESPONSE_EXPLAIN_REASON'].fields_by_name['code']._serialized_options = b'\252\001\002\010\003'
-  _globals['_STREAM']._serialized_start=1770
-  _globals['_STREAM']._serialized_end=1822
+  _globals['_STREAM']._serialized_start=2418
+  _globals['_STREAM']._serialized_end=2470
   _globals['_CALL']._serialized_start=140
-  _globals['_CALL']._serialized_end=918
-  _globals['_CALL_KILLTASK']._serialized_start=406
-  _globals['_CALL_KILLTASK']._serialized_end=529
-  _globals['_CALL_GETOFFERS']._serialized_start=531
-  _globals['_CALL_GETOFFERS']._serialized_end=542
-  _globals['_CALL_EXPLAIN']._serialized_start=544
-  _globals['_CALL_EXPLAIN']._serialized_end=635
-  _globals['_CALL_READLOG']._serialized_start=638
-  _globals['_CALL_READLOG']._serialized_end=839
-  _globals['_CALL_TYPE']._serialized_start=841
-  _globals['_CALL_TYPE']._serialized_end=918
-  _globals['_RESPONSE']._serialized_start=921
-  _globals['_RESPONSE']._serialized_end=1768
-  _globals['_RESPONSE_KILLTASK']._serialized_start=1211
-  _globals['_RESPONSE_KILLTASK']._serialized_end=1258
-  _globals['_RESPONSE_GETOFFERS']._serialized_start=1261
-  _globals['_RESPONSE_GETOFFERS']._serialized_end=1406
-  _globals['_RESPONSE_GETOFFERS_OPENOFFER']._serialized_start=1340
-  _globals['_RESPONSE_GETOFFERS_OPENOFFER']._serialized_end=1406
-  _globals['_RESPONSE_EXPLAIN']._serialized_start=1409
-  _globals['_RESPONSE_EXPLAIN']._serialized_end=1583
-  _globals['_RESPONSE_EXPLAIN_REASON']._serialized_start=1499
-  _globals['_RESPONSE_EXPLAIN_REASON']._serialized_end=1583
-  _globals['_RESPONSE_READLOG']._serialized_start=1585
-  _globals['_RESPONSE_READLOG']._serialized_end=1689
-  _globals['_RESPONSE_TYPE']._serialized_start=841
-  _globals['_RESPONSE_TYPE']._serialized_end=918
+  _globals['_CALL']._serialized_end=1085
+  _globals['_CALL_KILLTASK']._serialized_start=462
+  _globals['_CALL_KILLTASK']._serialized_end=585
+  _globals['_CALL_GETOFFERS']._serialized_start=587
+  _globals['_CALL_GETOFFERS']._serialized_end=598
+  _globals['_CALL_EXPLAIN']._serialized_start=600
+  _globals['_CALL_EXPLAIN']._serialized_end=691
+  _globals['_CALL_READLOG']._serialized_start=694
+  _globals['_CALL_READLOG']._serialized_end=895
+  _globals['_CALL_READSTATS']._serialized_start=897
+  _globals['_CALL_READSTATS']._serialized_end=990
+  _globals['_CALL_TYPE']._serialized_start=992
+  _globals['_CALL_TYPE']._serialized_end=1085
+  _globals['_RESPONSE']._serialized_start=1088
+  _globals['_RESPONSE']._serialized_end=2416
+  _globals['_RESPONSE_KILLTASK']._serialized_start=1438
+  _globals['_RESPONSE_KILLTASK']._serialized_end=1485
+  _globals['_RESPONSE_GETOFFERS']._serialized_start=1488
+  _globals['_RESPONSE_GETOFFERS']._serialized_end=1633
+  _globals['_RESPONSE_GETOFFERS_OPENOFFER']._serialized_start=1567
+  _globals['_RESPONSE_GETOFFERS_OPENOFFER']._serialized_end=1633
+  _globals['_RESPONSE_EXPLAIN']._serialized_start=1636
+  _globals['_RESPONSE_EXPLAIN']._serialized_end=1810
+  _globals['_RESPONSE_EXPLAIN_REASON']._serialized_start=1726
+  _globals['_RESPONSE_EXPLAIN_REASON']._serialized_end=1810
+  _globals['_RESPONSE_READLOG']._serialized_start=1812
+  _globals['_RESPONSE_READLOG']._serialized_end=1916
+  _globals['_RESPONSE_READSTATS']._serialized_start=1919
+  _globals['_RESPONSE_READSTATS']._serialized_end=2321
+  _globals['_RESPONSE_READSTATS_USAGE']._serialized_start=2059
+  _globals['_RESPONSE_READSTATS_USAGE']._serialized_end=2256
+  _globals['_RESPONSE_READSTATS_MISSING']._serialized_start=2258
+  _globals['_RESPONSE_READSTATS_MISSING']._serialized_end=2321
+  _globals['_RESPONSE_TYPE']._serialized_start=992
+  _globals['_RESPONSE_TYPE']._serialized_end=1085
 # @@protoc_insertion_point(module_scope)

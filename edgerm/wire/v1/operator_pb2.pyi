@@ -58,6 +58,7 @@ class Call(_message.Message):
         GET_OFFERS: Call._Type.ValueType  # 2
         EXPLAIN: Call._Type.ValueType  # 3
         READ_LOG: Call._Type.ValueType  # 4
+        READ_STATS: Call._Type.ValueType  # 5
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     UNKNOWN: Call.Type.ValueType  # 0
@@ -65,6 +66,7 @@ class Call(_message.Message):
     GET_OFFERS: Call.Type.ValueType  # 2
     EXPLAIN: Call.Type.ValueType  # 3
     READ_LOG: Call.Type.ValueType  # 4
+    READ_STATS: Call.Type.ValueType  # 5
 
     @_typing.final
     class KillTask(_message.Message):
@@ -170,11 +172,36 @@ class Call(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ReadStats(_message.Message):
+        """What do live tasks use? All of them, those of a framework, or one. Without `framework_id` a task id must be unique."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def framework_id(self) -> _basics_pb2.FrameworkID: ...
+        @_builtins.property
+        def task_id(self) -> _basics_pb2.TaskID: ...
+        def __init__(
+            self,
+            *,
+            framework_id: _basics_pb2.FrameworkID | None = ...,
+            task_id: _basics_pb2.TaskID | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "task_id", b"task_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "task_id", b"task_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TYPE_FIELD_NUMBER: _builtins.int
     KILL_TASK_FIELD_NUMBER: _builtins.int
     GET_OFFERS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
+    READ_STATS_FIELD_NUMBER: _builtins.int
     type: Global___Call.Type.ValueType
     @_builtins.property
     def kill_task(self) -> Global___Call.KillTask: ...
@@ -184,6 +211,8 @@ class Call(_message.Message):
     def explain(self) -> Global___Call.Explain: ...
     @_builtins.property
     def read_log(self) -> Global___Call.ReadLog: ...
+    @_builtins.property
+    def read_stats(self) -> Global___Call.ReadStats: ...
     def __init__(
         self,
         *,
@@ -192,10 +221,11 @@ class Call(_message.Message):
         get_offers: Global___Call.GetOffers | None = ...,
         explain: Global___Call.Explain | None = ...,
         read_log: Global___Call.ReadLog | None = ...,
+        read_stats: Global___Call.ReadStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,6 +246,7 @@ class Response(_message.Message):
         GET_OFFERS: Response._Type.ValueType  # 2
         EXPLAIN: Response._Type.ValueType  # 3
         READ_LOG: Response._Type.ValueType  # 4
+        READ_STATS: Response._Type.ValueType  # 5
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     UNKNOWN: Response.Type.ValueType  # 0
@@ -223,6 +254,7 @@ class Response(_message.Message):
     GET_OFFERS: Response.Type.ValueType  # 2
     EXPLAIN: Response.Type.ValueType  # 3
     READ_LOG: Response.Type.ValueType  # 4
+    READ_STATS: Response.Type.ValueType  # 5
 
     @_typing.final
     class KillTask(_message.Message):
@@ -354,11 +386,99 @@ class Response(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ReadStats(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class Usage(_message.Message):
+            """Of a task that is not listed, and whose agent is not missing, nothing is known."""
+
+            DESCRIPTOR: _descriptor.Descriptor
+
+            FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
+            TASK_ID_FIELD_NUMBER: _builtins.int
+            LAUNCH_ID_FIELD_NUMBER: _builtins.int
+            AGENT_ID_FIELD_NUMBER: _builtins.int
+            CPU_S_FIELD_NUMBER: _builtins.int
+            CPUS_FIELD_NUMBER: _builtins.int
+            MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+            launch_id: _builtins.str
+            cpu_s: _builtins.float
+            """since its start"""
+            cpus: _builtins.float
+            """over about a second just now"""
+            memory_bytes: _builtins.int
+            @_builtins.property
+            def framework_id(self) -> _basics_pb2.FrameworkID: ...
+            @_builtins.property
+            def task_id(self) -> _basics_pb2.TaskID: ...
+            @_builtins.property
+            def agent_id(self) -> _basics_pb2.AgentID: ...
+            def __init__(
+                self,
+                *,
+                framework_id: _basics_pb2.FrameworkID | None = ...,
+                task_id: _basics_pb2.TaskID | None = ...,
+                launch_id: _builtins.str | None = ...,
+                agent_id: _basics_pb2.AgentID | None = ...,
+                cpu_s: _builtins.float | None = ...,
+                cpus: _builtins.float | None = ...,
+                memory_bytes: _builtins.int | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "cpu_s", b"cpu_s", "cpus", b"cpus", "framework_id", b"framework_id", "launch_id", b"launch_id", "memory_bytes", b"memory_bytes", "task_id", b"task_id"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "cpu_s", b"cpu_s", "cpus", b"cpus", "framework_id", b"framework_id", "launch_id", b"launch_id", "memory_bytes", b"memory_bytes", "task_id", b"task_id"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class Missing(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            AGENT_ID_FIELD_NUMBER: _builtins.int
+            REASON_FIELD_NUMBER: _builtins.int
+            reason: _builtins.str
+            @_builtins.property
+            def agent_id(self) -> _basics_pb2.AgentID: ...
+            def __init__(
+                self,
+                *,
+                agent_id: _basics_pb2.AgentID | None = ...,
+                reason: _builtins.str | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reason", b"reason"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reason", b"reason"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        TASKS_FIELD_NUMBER: _builtins.int
+        MISSING_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Response.ReadStats.Usage]: ...
+        @_builtins.property
+        def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___Response.ReadStats.Missing]:
+            """agents that did not answer"""
+
+        def __init__(
+            self,
+            *,
+            tasks: _abc.Iterable[Global___Response.ReadStats.Usage] | None = ...,
+            missing: _abc.Iterable[Global___Response.ReadStats.Missing] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "tasks", b"tasks"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "tasks", b"tasks"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TYPE_FIELD_NUMBER: _builtins.int
     KILL_TASK_FIELD_NUMBER: _builtins.int
     GET_OFFERS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
+    READ_STATS_FIELD_NUMBER: _builtins.int
     type: Global___Response.Type.ValueType
     @_builtins.property
     def kill_task(self) -> Global___Response.KillTask: ...
@@ -368,6 +488,8 @@ class Response(_message.Message):
     def explain(self) -> Global___Response.Explain: ...
     @_builtins.property
     def read_log(self) -> Global___Response.ReadLog: ...
+    @_builtins.property
+    def read_stats(self) -> Global___Response.ReadStats: ...
     def __init__(
         self,
         *,
@@ -376,10 +498,11 @@ class Response(_message.Message):
         get_offers: Global___Response.GetOffers | None = ...,
         explain: Global___Response.Explain | None = ...,
         read_log: Global___Response.ReadLog | None = ...,
+        read_stats: Global___Response.ReadStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,6 @@
 """The agents' link over HTTP: join, beat, doorbell (docs/link.md, "Over HTTP").
 
-What does not live here: what is said over it (`edgerm.core.link`, the core), the bytes of it (the codec).
+What does not live here: what is said over it (`edgerm.core.link`, the core), the bytes of it (`api/link.py`).
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from edgerm.core.errors import Conflict, Invalid, UnsupportedMediaType
-from edgerm.core.link import Stale
-from edgerm.wire.codec import link as codec
+from edgerm.core.errors import Invalid, UnsupportedMediaType
+from edgerm.core.link import HTTP
 from edgerm.wire.content import PROTOBUF
 from edgerm_master.api.access import Action
+from edgerm_master.api.doorbells import Doorbells
 from edgerm_master.api.http import Route, open_stream, read_body
+from edgerm_master.api.link import answer_beat, answer_join
 from edgerm_master.api.port import Port
-from edgerm_master.core.effects import Ring, SessionEnded
 
 BODY_BYTES_MAX = 800_000  # what a message brings is stored in rows of at most 1 MB
 
 
 class AgentFace:
-    """The agents' requests, and their doorbells by session."""
+    """The agents' requests."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, doorbells: Doorbells) -> None:
         self._port = port
-        self._doorbells: dict[int, Doorbell] = {}
-        port.on(Ring, self._ring)
-        port.on(SessionEnded, self._end)
+        self._doorbells = doorbells
 
     def routes(self) -> Iterator[Route]:
         """What this face serves."""
@@ -39,22 +37,17 @@ class AgentFace:
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         """200 with a session, or that the next part is wanted; 409: a later incarnation has joined."""
-        answer = await self._port.join(codec.decode_join(await _body(request)))
-        status = 409 if isinstance(answer, Stale) else 200
-        return web.Response(status=status, body=codec.encode_join_answer(answer), headers=_HEADERS)
+        answer, stale = await answer_join(self._port, await _body(request), HTTP)
+        return web.Response(status=409 if stale else 200, body=answer, headers=_HEADERS)
 
     async def beat(self, request: web.Request) -> web.StreamResponse:
         """200 with orders and acknowledgements, or with the word to join."""
-        answer = await self._port.beat(codec.decode_beat(await _body(request)))
-        return web.Response(body=codec.encode_beat_answer(answer), headers=_HEADERS)
+        return web.Response(body=await answer_beat(self._port, await _body(request), HTTP), headers=_HEADERS)
 
     async def doorbell(self, request: web.Request) -> web.StreamResponse:
         """A line for each ring, and one for each silent beat interval; a newer doorbell of a session ends the older."""
-        session = _session(request)
-        if session not in self._port.core.world.sessions:
-            raise Conflict(f"session {session} is not known here: join")
-        self._close(session)
-        doorbell = self._doorbells[session] = Doorbell()
+        session, doorbell = _session(request), Doorbell()
+        self._doorbells.hang(session, doorbell)
         try:
             response = await open_stream(request, "text/plain", {})
             idle_s = self._port.core.settings.beat_interval_s
@@ -63,26 +56,7 @@ class AgentFace:
             await response.write_eof()
             return response
         finally:
-            if self._doorbells.get(session) is doorbell:
-                del self._doorbells[session]
-
-    def close(self) -> None:
-        """End all doorbells."""
-        for session in list(self._doorbells):
-            self._close(session)
-
-    def _ring(self, effect: Ring) -> None:
-        doorbell = self._doorbells.get(effect.session)
-        if doorbell is not None:
-            doorbell.ring()
-
-    def _end(self, effect: SessionEnded) -> None:
-        self._close(effect.session)
-
-    def _close(self, session: int) -> None:
-        doorbell = self._doorbells.pop(session, None)
-        if doorbell is not None:
-            doorbell.close()
+            self._doorbells.gone(session, doorbell)
 
 
 class Doorbell:
@@ -92,13 +66,15 @@ class Doorbell:
         self._rung = self._closed = False
         self._news = asyncio.Event()
 
-    def ring(self) -> None:
+    def ring(self, count: int) -> None:
         """Beat now."""
+        del count
         self._rung = True
         self._news.set()
 
-    def close(self) -> None:
-        """The session is over."""
+    def take_down(self, session_over: bool) -> None:
+        """The stream ends, whatever the reason."""
+        del session_over
         self._closed = True
         self._news.set()
 

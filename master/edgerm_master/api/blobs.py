@@ -42,6 +42,10 @@ class Blobs:
         """Whether the blob is here; if so, this counts as a use."""
         return await self._run(self._use_if_here, digest)
 
+    async def read(self, digest: Digest, offset_bytes: int, length_bytes: int) -> tuple[bytes, int]:
+        """Bytes from an offset on, fewer at the blob's end, and its length; counts as a use. Raises `NotFound`."""
+        return await self._run(self._read, digest, offset_bytes, length_bytes)
+
     async def keep(self, digest: Digest, data: bytes) -> None:
         """Store bytes under their name, if they are not here; durable on return."""
         async with self.writing(digest, len(data)) as writer:
@@ -95,6 +99,10 @@ class Blobs:
 
     async def _run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    def _read(self, digest: Digest, offset_bytes: int, length_bytes: int) -> tuple[bytes, int]:
+        self._store.touch(digest, time.time())
+        return self._store.read(digest, offset_bytes, length_bytes), self._store.size(digest)
 
     def _use(self, digest: Digest) -> Path:
         self._store.touch(digest, time.time())

@@ -21,7 +21,8 @@ from edgerm_master.api.look import EDGERM_VERSION, MESOS_VERSION
 from edgerm_master.api.metrics import Metrics
 from edgerm_master.api.output import OutputReader
 from edgerm_master.api.port import Port
-from edgerm_master.api.streams import Streams
+from edgerm_master.api.upstreams import Upstreams
+from edgerm_master.api.usage import UsageReader
 from edgerm_master.api.views import Views, master_info
 from edgerm_master.config import Limits
 from edgerm_master.core.explain import explain_framework, explain_task
@@ -37,14 +38,15 @@ class OperatorFace:
     """The operators' requests."""
 
     def __init__(
-        self, port: Port, access: Access, streams: Streams, views: Views, metrics: Metrics, limits: Limits
+        self, port: Port, access: Access, upstreams: Upstreams, views: Views, metrics: Metrics, limits: Limits
     ) -> None:
         self._port = port
         self._access = access
         self._views = views
         self._metrics = metrics
         self._limits = limits
-        self._output = OutputReader(streams, views)
+        self._output = OutputReader(upstreams, views)
+        self._usage = UsageReader(port, upstreams.streams)
         self._start_s = time.time()
         self._queries: dict[Call.Type.ValueType, Callable[[web.Request], Response]] = {
             Call.GET_HEALTH: lambda _: Response(get_health=Response.GetHealth(healthy=True)),
@@ -127,6 +129,8 @@ class OperatorFace:
             answer = await self._kill(request, message.kill_task)
         elif message.type == kinds.EXPLAIN:
             answer = operator_pb2.Response(explain=self._explain(message.explain))
+        elif message.type == kinds.READ_STATS:
+            answer = operator_pb2.Response(read_stats=await self._usage.read(self._live(message.read_stats)))
         else:
             answer = operator_pb2.Response(get_offers=self._views.open_offers())
         answer.type = operator_pb2.Response.Type.Value(kinds.Type.Name(message.type))
@@ -168,6 +172,14 @@ class OperatorFace:
                 reason.agent_id.CopyFrom(basics_pb2.AgentID(value=why.agent_id))
         return view
 
+    def _live(self, call: operator_pb2.Call.ReadStats) -> list[TaskKey]:
+        """The live tasks that are meant."""
+        framework_id = _framework_id(call)
+        if call.HasField("task_id"):
+            return [self._find(framework_id, call.task_id.value)]
+        tasks = self._port.core.tasks
+        return [key for key, task in tasks.items() if task.live and framework_id in (None, key.framework_id)]
+
     def _find(self, framework_id: FrameworkId | None, task_id: str) -> TaskKey:
         """The one task that is meant, by its id or a unique beginning of it; of several launches the latest."""
         keys = self._port.core.find_tasks(task_id, framework_id)
@@ -192,7 +204,10 @@ def _check_type(message: Call | operator_pb2.Call) -> None:
 
 
 def _framework_id(
-    call: operator_pb2.Call.KillTask | operator_pb2.Call.ReadLog | operator_pb2.Call.Explain,
+    call: operator_pb2.Call.KillTask
+    | operator_pb2.Call.ReadLog
+    | operator_pb2.Call.Explain
+    | operator_pb2.Call.ReadStats,
 ) -> FrameworkId | None:
     return FrameworkId(call.framework_id.value) if call.HasField("framework_id") else None
 

@@ -1,6 +1,6 @@
 """READ_LOG: a task's output, from its agent through the ephemeral lane to whoever reads it.
 
-What does not live here: the lane (`api/streams.py`), where output is kept (the agent).
+What does not live here: the lane (`api/upstreams.py`), where output is kept (the agent).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from edgerm.wire.content import encode
 from edgerm.wire.recordio import frame
 from edgerm.wire.v1 import operator_pb2
 from edgerm_master.api.http import open_stream
-from edgerm_master.api.streams import LogStream, Streams
+from edgerm_master.api.upstream import Source
+from edgerm_master.api.upstreams import Upstreams
+from edgerm_master.api.viewer import Viewer
 from edgerm_master.api.views import Views
 
 FIRST_S = 2.0  # so long the answer's status waits for the agent's first word
@@ -28,8 +30,8 @@ log = logs.get("master.output")
 class OutputReader:
     """Serves READ_LOG."""
 
-    def __init__(self, streams: Streams, views: Views) -> None:
-        self._streams = streams
+    def __init__(self, upstreams: Upstreams, views: Views) -> None:
+        self._upstreams = upstreams
         self._views = views
 
     async def serve(
@@ -40,15 +42,15 @@ class OutputReader:
             raise Invalid("READ_LOG of STREAM_UNKNOWN: use STDOUT or STDERR")
         record, _ = self._views.record(key)
         stderr = call.stream == operator_pb2.STDERR
-        stream = self._streams.open_log(record.task.agent_id, key, stderr, call.offset, call.follow)
-        first = asyncio.ensure_future(stream.read())
+        viewer = self._upstreams.view(Source(record.task.agent_id, key, stderr, call.follow), call.offset)
+        first = asyncio.ensure_future(viewer.read())
         try:
             await asyncio.wait({first}, timeout=FIRST_S)
             if first.done():
                 first.result()  # an error so early is a status
             response = await open_stream(request, media_type, {})
             try:
-                await self._copy(stream, first, response, call, media_type)
+                await self._copy(viewer, first, response, call, media_type)
                 await response.write_eof()
             except EdgermError as error:
                 log.info("an output was cut short", task=str(key), reason=str(error))
@@ -57,11 +59,11 @@ class OutputReader:
             return response
         finally:
             first.cancel()
-            stream.close()
+            viewer.close()
 
     async def _copy(
         self,
-        stream: LogStream,
+        viewer: Viewer,
         first: asyncio.Future[Data],
         response: web.StreamResponse,
         call: operator_pb2.Call.ReadLog,
@@ -80,4 +82,4 @@ class OutputReader:
             await response.write(frame(encode(message, media_type)))
             if data.end or left == 0:
                 return
-            data = await stream.read()
+            data = await viewer.read()

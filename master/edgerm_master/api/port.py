@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from edgerm.core.ids import FrameworkId
 from edgerm.core.instant import Instant
-from edgerm.core.link import Beat, BeatAnswer, Join, JoinAnswer
+from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Join, JoinAnswer
 from edgerm.core.scheduler import Call
 from edgerm_master.core.effects import Speech
 from edgerm_master.core.events import Event
@@ -38,13 +38,13 @@ class Port(Protocol):
         """Let `event` happen, at once; its effects follow."""
 
     def on(self, kind: type[E], take: Callable[[E], None]) -> None:
-        """From now on `take` is given every effect of this kind; there is one taker for each."""
+        """From now on `take` is given every effect of this kind, after those who asked for it before."""
 
     async def call(self, framework_id: FrameworkId, call: Call) -> None:
         """Make a framework's call; returns once all that it changed is durable."""
 
-    async def join(self, join: Join) -> JoinAnswer:
+    async def join(self, join: Join, carrier: Carrier = HTTP) -> JoinAnswer:
         """An agent's join; the answer comes when it is durable."""
 
-    async def beat(self, beat: Beat) -> BeatAnswer:
+    async def beat(self, beat: Beat, carrier: Carrier = HTTP) -> BeatAnswer:
         """An agent's beat."""

@@ -81,6 +81,7 @@ class Views:
             offered_resources=_wire(_sum(core.offers[offer_id].resources for offer_id in agent.offers)),
             link_state=agent.state.value,
             last_beat_s=max(0.0, self._port.now().steady_s - agent.heard_s),
+            carrier=agent.half.carrier.name if agent.half is not None else "",
         )
 
     # --- frameworks ---

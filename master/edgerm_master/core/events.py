@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from edgerm.core.ids import AgentId, FrameworkId, StreamId
-from edgerm.core.link import Beat, Frame, Join
+from edgerm.core.link import HTTP, Beat, Carrier, Frame, Join
 from edgerm.core.scheduler import Call, FrameworkSpec
 
 
@@ -42,6 +42,7 @@ class Joined:
 
     request: int
     join: Join
+    carrier: Carrier = HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Beaten:
 
     request: int
     beat: Beat
+    carrier: Carrier = HTTP
 
 
 @dataclass(frozen=True, slots=True)

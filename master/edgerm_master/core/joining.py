@@ -9,6 +9,7 @@ from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
     REJOIN,
     Beat,
+    Carrier,
     Forget,
     Join,
     Launch,
@@ -56,7 +57,7 @@ class Joining:
         return tuple(report for part in parts for report in part.tasks)
 
 
-def join(world: World, joining: Joining, request: int, message: Join) -> None:
+def join(world: World, joining: Joining, request: int, message: Join, carrier: Carrier) -> None:
     """An agent introduces itself. Idempotent on (agent id, incarnation)."""
     agent = world.agents.get(message.agent_id)
     if agent is not None and message.incarnation <= agent.incarnation:
@@ -70,13 +71,13 @@ def join(world: World, joining: Joining, request: int, message: Join) -> None:
     if reports is None:
         world.out.append(AnswerAgent(request, NextPart()))
         return
-    agent = _admit(world, agent, message)
+    agent = _admit(world, agent, message, carrier)
     _compare(world, agent, reports)
     assert agent.half is not None
     world.out.append(AnswerAgent(request, Welcome(agent.half.session, world.settings.beat_interval_s)))
 
 
-def _admit(world: World, agent: Agent | None, message: Join) -> Agent:
+def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -> Agent:
     """Give the agent a session and take its inventory over."""
     if agent is None:
         agent = Agent(message.agent_id, message.agent, message.incarnation)
@@ -90,7 +91,7 @@ def _admit(world: World, agent: Agent | None, message: Join) -> Agent:
     world.timers.cancel((Timer.GONE, agent.agent_id, "", ""))
     agent.joined_wall_s, agent.silent_wall_s = world.now.wall_s, None
     world.count += 1
-    agent.half = MasterHalf(make_session(world.seed, world.count), message.incarnation)
+    agent.half = MasterHalf(make_session(world.seed, world.count), message.incarnation, carrier)
     world.sessions[agent.half.session] = agent.agent_id
     _heard(world, agent)
     world.out.append(Put("agent", agent.agent_id, AgentRecord(agent.agent_id, agent.spec, agent.incarnation)))
@@ -199,7 +200,7 @@ def _tell_state(world: World, framework: Framework | None, state: TaskState, key
         tell_own(world, framework, key.task_id, agent.agent_id, shown, Reason.AGENT_REREGISTERED, "", task)
 
 
-def beat(world: World, request: int, message: Beat) -> None:
+def beat(world: World, request: int, message: Beat, carrier: Carrier) -> None:
     """An agent is alive, and may have news."""
     agent = world.agents.get(world.sessions.get(message.session, AgentId("")))
     if agent is None or agent.half is None:
@@ -207,6 +208,7 @@ def beat(world: World, request: int, message: Beat) -> None:
         return
     agent.heard_s = world.now.steady_s
     half = agent.half
+    half.carrier = carrier
     updates, seen = half.take(message)
     for order in seen:
         if isinstance(order, Forget) and order.key in world.tasks:

@@ -123,15 +123,15 @@ class Master:
         world.now = now
         world.out = []
         match event:
-            case Beaten(request, beat):
-                joining.beat(world, request, beat)
+            case Beaten(request, beat, carrier):
+                joining.beat(world, request, beat, carrier)
             case Called(request, framework_id, call):
                 framework = world.frameworks.get(framework_id)
                 if framework is not None:
                     self._call(framework, call)
                 world.out.append(Accepted(request))
-            case Joined(request, join):
-                joining.join(world, self._joining, request, join)
+            case Joined(request, join, carrier):
+                joining.join(world, self._joining, request, join, carrier)
             case Subscribe():
                 subscribing.subscribe(world, event)
             case StreamClosed(stream):

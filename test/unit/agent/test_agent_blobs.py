@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from edgerm.core.blobs import Digest, digest_of
+from edgerm.core.blobs import digest_of
 from edgerm.core.errors import Invalid, NotFound, Unavailable
 from edgerm.core.scheduler import BlobRef
-from edgerm.store.blobs import BlobStore
+from edgerm.store.blobs import OLD_S, BlobStore
 from edgerm_agent import blobs as module
 from edgerm_agent.blobs import Blobs, Body
 
@@ -30,7 +31,7 @@ class Source:
         self.offsets: list[int] = []
 
     @asynccontextmanager
-    async def get_blob(self, digest: Digest, offset_bytes: int) -> AsyncIterator[Body]:
+    async def get_blob(self, ref: BlobRef, offset_bytes: int) -> AsyncIterator[Body]:
         """See `blobs.Source`."""
         self.offsets.append(offset_bytes)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -120,6 +121,44 @@ async def test_a_blob_that_cannot_be_had(
     with pytest.raises(error, match=REF.digest):
         await task
     assert not cache.has(REF.digest)
+
+
+async def test_what_has_come_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that breaks again and again before much has come still brings the blob, each time some more of it."""
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.001)
+    blobs = Blobs(BlobStore(tmp_path, 1 << 20), set)
+    source = Source(cut, cut, cut, whole)
+    await blobs.fetch(REF, source)
+    assert source.offsets == [0, 3000, 6000, 9000]
+    await blobs.close()
+
+
+async def test_a_partial_of_other_bytes(cache: Blobs) -> None:
+    """A source that refuses to go on with what is here is asked for all of it."""
+
+    async def refuse() -> AsyncIterator[bytes]:
+        raise Invalid("it has other bytes")
+        yield b""
+
+    source = Source(cut, lambda offset: Body(offset, refuse()), whole)
+    await cache.fetch(REF, source)
+    assert source.offsets == [0, 3000, 0]
+
+
+async def test_what_is_old_goes(tmp_path: Path) -> None:
+    """What no live task needs goes after a week, though nothing is fetched and there is room."""
+    store = BlobStore(tmp_path, 1 << 20)
+    for data in (b"needed", b"not needed"):
+        with store.writer(digest_of(data)) as writer:
+            writer.write(data)
+            writer.commit(time.time() - OLD_S - 1)
+    blobs = Blobs(store, lambda: {digest_of(b"needed")})
+    blobs.sweep()
+    async with asyncio.timeout(20):
+        while blobs.has(digest_of(b"not needed")):
+            await asyncio.sleep(0.001)
+    assert blobs.has(digest_of(b"needed"))
+    await blobs.close()
 
 
 async def test_a_blob_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

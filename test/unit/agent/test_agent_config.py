@@ -23,8 +23,9 @@ def test_the_example_shows_the_defaults() -> None:
 
 
 def test_masters() -> None:
-    """Several masters have commas between; http is meant where no scheme stands."""
+    """Several masters have commas between, over HTTP and CoAP; http is meant where no scheme stands."""
     assert parse_masters("a:1, https://b ,http://[::1]:5050/") == ("http://a:1", "https://b", "http://[::1]:5050")
+    assert parse_masters("coap://b,coap://[::1]:6") == ("coap://b", "coap://[::1]:6")
 
 
 @pytest.mark.parametrize("text", ["", "a,", "http://", "http://a:0", "http://a/b", "http://u@a", "http://a:b", "x://a"])
@@ -38,9 +39,25 @@ def test_no_master(text: str) -> None:
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     """No text does anything but give addresses or raise `Invalid`."""
     try:
-        assert all(url.startswith(("http://", "https://")) for url in parse_masters(text))
+        assert all(url.startswith(("http://", "https://", "coap://")) for url in parse_masters(text))
     except Invalid as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("master", "port", "looked_at"),
+    [("a:1", None, 5051), ("coap://a,http://b", None, 5051), ("coap://a", None, None), ("coap://a", 7, 7), ("a", 0, 0)],
+)
+def test_who_may_look(master: str, port: int | None, looked_at: int | None) -> None:
+    """An agent that speaks only CoAP answers no HTTP unless it is told to."""
+    assert load(flags={"master": master, "port": port}).look_port == looked_at
+
+
+@pytest.mark.parametrize("block_bytes", [0, 17, 2048, -1])
+def test_block_sizes(block_bytes: int) -> None:
+    """A block that CoAP does not have is refused with those that it has."""
+    with pytest.raises(Invalid, match="block_bytes"):
+        load(flags={"coap.block_bytes": block_bytes})
 
 
 def test_what_is_here(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from edgerm.core.resources import parse
 from edgerm.plugin.executor import LaunchSpec, Limits
 from edgerm.wire.codec.tasks import task_spec_from_bytes
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, ContainerInfo, TaskInfo
-from edgerm_agent.launch import Users, environment, launch_spec, limits_of, ports_text, program_of
+from edgerm_agent.containers import Allowed
+from edgerm_agent.launch import PATH, Users, environment, launch_spec, limits_of, ports_text, program_of
 
 KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
 AGENT = AgentId("0" * 32)
 NOBODY = Users()
+NOTHING = Allowed()
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
@@ -28,13 +30,17 @@ def path_of(digest: Digest) -> Path:
     return Path("/blobs") / digest
 
 
-def made(message: TaskInfo, users: Users = NOBODY) -> LaunchSpec:
+def made(
+    message: TaskInfo, users: Users = NOBODY, allowed: Allowed = NOTHING, sandbox: Path = Path("/box")
+) -> LaunchSpec:
     """The launch of a message."""
     message.name = message.name or "task"
     message.task_id.value, message.agent_id.value = "t", AGENT
     info = message.SerializeToString()
     task = task_spec_from_bytes(info)
-    return launch_spec(KEY, task, info, agent_id=AGENT, sandbox=Path("/box"), blob_path=path_of, users=users)
+    return launch_spec(
+        KEY, task, info, agent_id=AGENT, sandbox=sandbox, blob_path=path_of, users=users, allowed=allowed
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,13 +82,14 @@ def test_nothing_to_run(command: CommandInfo) -> None:
     )
 )
 def test_environment(variables: dict[str, str]) -> None:
-    """The command's variables win over ours, but for EDGERM_*; PATH is there in any case."""
+    """The command's variables win over ours, but for EDGERM_*; a process has a PATH in any case."""
     command = CommandInfo(value="x")
     for name, value in variables.items():
         command.environment.variables.add(name=name, value=value)
     command.environment.variables.add(name="EDGERM_AGENT_ID", value="another")
-    made_ = dict(environment(KEY, AGENT, parse("ports:[1-2]"), command))
-    assert made_["PATH"] == variables.get("PATH", made_["PATH"])
+    made_ = environment(KEY, AGENT, parse("ports:[1-2]"), command)
+    assert made_.get("PATH") == variables.get("PATH")
+    assert dict(made(TaskInfo(command=command)).env)["PATH"] == variables.get("PATH", PATH)
     assert (made_["EDGERM_AGENT_ID"], made_["EDGERM_PORTS"], made_["EDGERM_TASK_ID"]) == (AGENT, "1-2", "t")
     assert {name: made_[name] for name in variables} == variables
 

@@ -11,15 +11,16 @@ import pytest_asyncio
 
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.executor import Exit, ExitReason, Handle, LaunchSpec
+from edgerm.plugin.executor import Exit, ExitReason, Handle, LaunchSpec, Tell, unheard
 from edgerm.store.blobs import BlobStore
 from edgerm.testing.executors import FakeExecutor, Script
 from edgerm.wire.codec.tasks import task_spec_from_bytes
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, TaskInfo
 from edgerm_agent import tasks as module
 from edgerm_agent.blobs import Blobs
-from edgerm_agent.core.effects import Release, Start, Watch
-from edgerm_agent.core.events import Ended, Event, Started, StartFailed
+from edgerm_agent.containers import Allowed
+from edgerm_agent.core.effects import Abandon, Release, Start, Watch
+from edgerm_agent.core.events import Ended, Event, Preparing, Started, StartFailed
 from edgerm_agent.launch import Users
 from edgerm_agent.sandboxes import Sandboxes
 from edgerm_agent.tasks import Tasks
@@ -41,13 +42,13 @@ class Flaky(FakeExecutor):
     fault: Callable[[Flaky], None] | None = None
     begins = True
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         """See `Executor.start`."""
         fault, self.fault = self.fault, None
         if fault is None:
-            return await super().start(spec)
+            return await super().start(spec, tell)
         if self.begins:
-            await super().start(spec)
+            await super().start(spec, tell)
         fault(self)
         raise Unavailable("no answer")
 
@@ -72,12 +73,16 @@ class Bench:
             self.sandboxes,
             None,  # type: ignore[arg-type]  # nothing is fetched here
             Users("me"),
+            Allowed(),
             self._instance,
         )
+        self.away = ""  # what is waited for
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.tasks.begin(self._events.put_nowait, lambda handle: None)
 
     async def _instance(self, name: str) -> str:
+        if self.away:
+            raise Unavailable(self.away)
         return self.executor.instance
 
     async def next(self) -> Event:
@@ -125,6 +130,64 @@ async def test_a_start_that_fails_for_too_long(bench: Bench, monkeypatch: pytest
     event = await bench.next()
     assert isinstance(event, StartFailed)
     assert "no answer" in event.why
+
+
+async def test_a_start_waits_for_what_is_away(bench: Bench) -> None:
+    """While the executor's engine is away the task is told to wait for it; it starts when the engine is back."""
+    bench.away = "waits for the engine"
+    bench.tasks.start(start())
+    assert await bench.next() == Preparing(KEY, "waits for the engine")
+    bench.away = ""
+    assert await bench.next() == Started(KEY, Handle(KEY, "process", "first"))
+
+
+async def test_a_kill_ends_the_wait(bench: Bench) -> None:
+    """A start that waits for an engine is given up at once when it is abandoned, and never done."""
+    bench.away = "waits for the engine"
+    bench.tasks.start(start())
+    await bench.next()
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert "killed" in event.why
+    bench.away = ""
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    assert bench.executor.tasks == {}
+
+
+async def test_a_start_abandoned_before_it_began_is_never_done(bench: Bench) -> None:
+    """An abandon right behind its start finds it."""
+    bench.tasks.start(start())
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    assert isinstance(await bench.next(), StartFailed)
+    assert bench.executor.tasks == {}
+
+
+async def test_what_is_prepared_is_told_and_can_be_abandoned(bench: Bench) -> None:
+    """News of the executor becomes Preparing, the latest of a burst last; abandoned, the start fails."""
+    bench.executor.script = lambda spec: Script(preparing=("1 %",))
+    bench.tasks.start(start())
+    assert await bench.next() == Preparing(KEY, "1 %")
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert "abandoned" in event.why
+
+
+async def test_what_was_prepared_starts(bench: Bench) -> None:
+    """After its preparations the task starts."""
+    bench.executor.script = lambda spec: Script(None, preparing=("1 %",))
+    bench.tasks.start(start())
+    await bench.next()
+    bench.executor.prepared(KEY)
+    assert await bench.next() == Started(KEY, Handle(KEY, "process", "first"))
+
+
+async def test_an_abandoned_attempt_without_an_answer_is_looked_at(bench: Bench) -> None:
+    """A start that may have happened is not given up: the executor is asked, and what runs is told."""
+    bench.executor.fault = lambda executor: bench.tasks.abandon(Abandon(KEY, "process"))
+    bench.tasks.start(start())
+    assert await bench.next() == Started(KEY, Handle(KEY, "process", "first"))
 
 
 async def test_what_cannot_be_started(bench: Bench) -> None:

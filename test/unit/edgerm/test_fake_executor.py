@@ -9,21 +9,24 @@ import pytest
 
 from edgerm.core.ids import TaskKey
 from edgerm.plugin.executor import Executor, Exit, LaunchSpec
-from edgerm.testing.conformance.executor import ExecutorSuite
+from edgerm.testing.conformance.executor import PreparingExecutorSuite
 from edgerm.testing.executors import FakeExecutor, FakeTask, Script
 
 RUN = "run"
+PREPARE = "prepare"
 
 
 def follow(spec: LaunchSpec) -> Script:
     """The script that the test wrote into the command."""
     if spec.argv == (RUN,):
         return Script(None, b"up\n")
+    if spec.argv == (PREPARE,):
+        return Script(preparing=("halfway",))
     code, stdout, stderr = spec.argv
     return Script(Exit(code=int(code)), stdout.encode(), stderr.encode())
 
 
-class TestFakeExecutor(ExecutorSuite):
+class TestFakeExecutor(PreparingExecutorSuite):
     """The fake passes the suite that real executors pass."""
 
     @pytest.fixture(autouse=True)
@@ -41,3 +44,7 @@ class TestFakeExecutor(ExecutorSuite):
     def task_that_runs(self, spec: LaunchSpec) -> LaunchSpec:
         """By script."""
         return replace(spec, argv=(RUN,))
+
+    async def task_that_prepares(self, spec: LaunchSpec) -> LaunchSpec:
+        """By script."""
+        return replace(spec, argv=(PREPARE,))

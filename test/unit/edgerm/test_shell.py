@@ -103,6 +103,18 @@ async def test_persist_before_speak() -> None:
     await shell.close()
 
 
+async def test_all_who_asked_are_told_in_order() -> None:
+    """An effect goes to each of its takers, the first that asked first."""
+    disk = Disk()
+    disk.may.set()
+    shell, said, last = await made(disk)
+    shell.on(Said, lambda effect: said.append(f"{effect.what} again"))
+    shell.post("last")
+    await asyncio.wait_for(last.wait(), 20)
+    assert said == ["last", "last again"]
+    await shell.close()
+
+
 async def test_a_deadline_is_a_tick() -> None:
     """When the core's deadline comes, it is handed the tick event."""
     disk = Disk()

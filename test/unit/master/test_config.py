@@ -27,6 +27,16 @@ def test_other_machines_are_served_only_when_insecure_is_said() -> None:
     with pytest.raises(Invalid, match="--insecure"):
         load(EXAMPLE, {"http": "0.0.0.0:5050"})
     assert load(EXAMPLE, {"http": "0.0.0.0:5050", "insecure": True}).address == Address("0.0.0.0", 5050)
+    with pytest.raises(Invalid, match=r"coap = .*--insecure"):
+        load(EXAMPLE, {"coap": "0.0.0.0:5683"})
+    assert load(EXAMPLE, {"coap": "0.0.0.0:5683", "insecure": True}).coap_address == Address("0.0.0.0", 5683)
+
+
+def test_an_empty_address_is_no_coap() -> None:
+    """CoAP can be left out; what is no address is refused."""
+    assert load(EXAMPLE, {"coap": ""}).coap_address is None
+    with pytest.raises(Invalid, match="HOST:PORT"):
+        load(EXAMPLE, {"coap": "5683"})
 
 
 @pytest.mark.parametrize(

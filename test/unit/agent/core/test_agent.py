@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgerm.core.blobs import digest_of
 from edgerm.core.effects import Change, Drop, Put
@@ -29,15 +31,30 @@ from edgerm.core.scheduler import AgentSpec, BlobRef, Status, TaskSpec
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.plugin.executor import Exit, ExitReason, Handle
 from edgerm_agent.core.agent import Agent, Identity
-from edgerm_agent.core.effects import Discard, Effect, Fetch, FramesIn, Release, Send, SessionBegan, Start, Stop, Watch
+from edgerm_agent.core.effects import (
+    Abandon,
+    Discard,
+    Effect,
+    Fetch,
+    FramesIn,
+    Release,
+    Send,
+    SessionBegan,
+    Start,
+    Stop,
+    Watch,
+)
 from edgerm_agent.core.events import (
     BeatAnswered,
+    Described,
     Ended,
     Event,
+    ExecutorFound,
     Fetched,
     FetchFailed,
     InstanceChanged,
     JoinAnswered,
+    Preparing,
     Rang,
     Recovered,
     RequestFailed,
@@ -275,6 +292,7 @@ def test_a_kill_while_starting_waits_for_the_handle(box: Box) -> None:
     box.order(Launch(KEY, "*", SPEC))
     effects = box.order(Kill(KEY, 1.5))
     assert of(Stop, effects) == []
+    assert of(Abandon, effects) == [Abandon(KEY, "wasm")]
     assert box.run.kill_asked
     effects = box.happen(Started(KEY, HANDLE))
     assert steps(effects) == [Put, Stop]
@@ -473,7 +491,7 @@ def test_sessions_and_frames_are_handed_on(box: Box) -> None:
     assert SessionBegan(77) in again.welcome()
     frame = Frame(1, Close())
     again.beat()
-    effects = again.happen(BeatAnswered(again.request, BeatAnswer(frames=(frame,))))
+    effects = again.happen(BeatAnswered(again.request, BeatAnswer(frames=(frame,), frames_first=1)))
     assert FramesIn((frame,)) in effects
     again.happen(SendFrame(frame))
     assert again.beat().frames == (frame,)
@@ -576,3 +594,210 @@ def test_an_executor_that_went_away_while_fetching(box: Box) -> None:
     [status] = found.told()
     assert (status.state, status.reason) == (TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED)
     assert ExitReason.EXECUTOR_DIED.value not in status.message
+
+
+# --- starts that take long, engines that are away ---------------------------------------------------------------
+
+DOCKER = replace(SPEC, executor="docker")
+CONTAINER = Handle(KEY, "docker", "engine-1")
+AWAY = {"docker": "waits for the Docker engine"}
+
+
+def states(box: Box) -> list[tuple[TaskState, str]]:
+    """What is owed to the master of t1, in short."""
+    return [(status.state, status.message) for status in box.told()]
+
+
+def test_a_start_that_takes_long_is_told(box: Box) -> None:
+    """TASK_STARTING with the message; while the master lacks one, only the latest of those that follow is kept."""
+    box.order(Launch(KEY, "*", SPEC))
+    for percent in (1, 2, 3):
+        box.happen(Preparing(KEY, f"{percent} %"))
+    assert states(box) == [(TaskState.STARTING, "1 %")]
+    box.happen(BeatAnswered(box.request, BeatAnswer(persisted=1)))
+    assert states(box) == [(TaskState.STARTING, "3 %")]
+    box.persist()
+    box.happen(Preparing(KEY, "4 %"))
+    box.happen(Preparing(KEY, "5 %"))
+    box.happen(Started(KEY, HANDLE))
+    assert states(box) == [(TaskState.STARTING, "4 %"), (TaskState.RUNNING, "")]
+    box.happen(BeatAnswered(box.request, BeatAnswer()))
+    box.persist()
+    assert states(box) == []
+
+
+def test_news_of_what_does_not_start_now_is_void(running: Box) -> None:
+    """News about a task that runs, has ended, shall end, or is unknown changes nothing."""
+    assert of(Put, running.happen(Preparing(KEY, "late"))) == []
+    assert of(Put, running.happen(Preparing(KEY._replace(task_id=TaskId("t9")), "who?"))) == []
+    running.happen(Ended(KEY, Exit(code=0)))
+    assert of(Put, running.happen(Preparing(KEY, "late"))) == []
+    other = KEY._replace(task_id=TaskId("t2"))
+    running.order(Launch(other, "*", replace(SPEC, task_id=TaskId("t2"))))
+    running.order(Kill(other))
+    assert of(Put, running.happen(Preparing(other, "late"))) == []
+
+
+def test_a_kill_abandons_a_start(box: Box) -> None:
+    """The executor gives the start up, and the task is killed, not failed."""
+    box.order(Launch(KEY, "*", SPEC))
+    box.happen(Preparing(KEY, "1 %"))
+    assert of(Abandon, box.order(Kill(KEY))) == [Abandon(KEY, "wasm")]
+    box.happen(StartFailed(KEY, "given up"))
+    assert box.told()[-1].state is TaskState.KILLED
+    assert box.told()[-1].reason is Reason.TASK_KILLED_DURING_LAUNCH
+
+
+def away(phase: Phase, **fields: object) -> Box:
+    """A new process over a journal in which a container has this phase; its engine does not answer."""
+    state = TaskState.RUNNING if phase is Phase.RUNNING else TaskState.STAGING
+    handle = CONTAINER if phase is Phase.RUNNING else None
+    run = RunRecord(KEY, phase, state, "engine-1", handle, **fields)  # type: ignore[arg-type]
+    box = Box((TaskRecord(KEY, "*", DOCKER), run))
+    box.happen(Recovered(KINDS, {}, AWAY))
+    return box
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING])
+def test_tasks_of_an_engine_that_is_away_are_left_alone(phase: Phase) -> None:
+    """Nobody knows what it holds: nothing is started, lost or told."""
+    box = away(phase)
+    assert box.run.phase is phase
+    assert box.told() == []
+    assert box.agent.tasks[KEY].live
+
+
+@pytest.mark.parametrize(
+    ("phase", "instance", "held", "effects"),
+    [
+        (Phase.STARTING, "engine-1", False, [Start(KEY, DOCKER)]),
+        (Phase.STARTING, "engine-1", True, [Watch(CONTAINER)]),
+        (Phase.RUNNING, "engine-1", True, [Watch(CONTAINER)]),
+        (Phase.RUNNING, "engine-1", False, [Release(KEY, CONTAINER)]),
+        (Phase.STARTING, "engine-2", False, []),
+        (Phase.RUNNING, "engine-2", False, [Release(KEY, CONTAINER)]),
+        (Phase.STARTING, None, False, []),
+        (Phase.RUNNING, None, True, [Watch(CONTAINER)]),
+    ],
+)
+def test_an_engine_that_is_back_is_asked_once(
+    phase: Phase, instance: str | None, held: bool, effects: list[Effect]
+) -> None:
+    """Its tasks are recovered as at a start; a second answer, whatever it says, starts and adopts nothing."""
+    box = away(phase)
+    found = ExecutorFound("docker", instance, {KEY: CONTAINER} if held else {})
+    kinds = (Start, Watch, Release)
+    assert [effect for effect in box.happen(found) if isinstance(effect, kinds)] == effects
+    live = bool(effects) and not isinstance(effects[0], Release)
+    assert box.agent.tasks[KEY].live is live
+    assert [effect for effect in box.happen(found) if isinstance(effect, (Start, Watch))] == []
+
+
+def test_a_launch_on_an_engine_that_is_away_waits() -> None:
+    """It is taken and told, survives another restart, and starts once the engine is there."""
+    box = Box()
+    box.happen(Recovered(KINDS, {}, AWAY))
+    box.welcome()
+    assert of(Start, box.order(Launch(KEY, "*", DOCKER))) == []
+    assert states(box) == [(TaskState.STARTING, AWAY["docker"])]
+    again = box.restarted()
+    effects = again.happen(Recovered(KINDS, {}, AWAY))
+    assert of(Fetch, effects) == [Fetch(KEY, ())]
+    assert of(Start, again.happen(Fetched(KEY))) == []
+    again.happen(ExecutorFound("docker", "engine-1"))
+    assert of(Start, again.happen(Fetched(KEY))) == [Start(KEY, DOCKER)]
+    assert of(Start, again.happen(Fetched(KEY))) == []
+    assert again.run.instance == "engine-1"
+
+
+def test_a_kill_ends_the_wait_for_an_engine() -> None:
+    """What was never asked for is killed at once; what may run is killed when the engine answers."""
+    box = Box()
+    box.happen(Recovered(KINDS, {}, AWAY))
+    box.welcome()
+    box.order(Launch(KEY, "*", DOCKER), Kill(KEY))
+    assert states(box)[-1][0] is TaskState.KILLED
+    assert of(Start, box.happen(ExecutorFound("docker", "engine-1"))) == []
+    for held, expected in ((False, []), (True, [Stop(CONTAINER, 3.0)])):
+        box = away(Phase.STARTING, kill_asked=True)
+        effects = box.happen(ExecutorFound("docker", "engine-1", {KEY: CONTAINER} if held else {}))
+        assert of(Start, effects) == []
+        assert of(Stop, effects) == expected
+        assert box.agent.tasks[KEY].live is held
+
+
+def test_an_engine_that_appears_takes_tasks(box: Box) -> None:
+    """What it holds and nobody knows is ended; what is launched from then on is started."""
+    stranger = replace(CONTAINER, key=KEY._replace(task_id=TaskId("t9")))
+    effects = box.happen(ExecutorFound("docker", "engine-1", {stranger.key: stranger}))
+    assert of(Stop, effects) == [Stop(stranger, 0.0)]
+    assert of(Release, effects) == [Release(stranger.key, stranger)]
+    assert of(Start, box.order(Launch(KEY, "*", DOCKER))) == [Start(KEY, DOCKER)]
+    assert of(Start, box.happen(ExecutorFound("docker", "engine-1"))) == []
+
+
+def test_an_instance_makes_no_executor_ready(box: Box) -> None:
+    """InstanceChanged of an executor that is off or awaited is void."""
+    box.happen(InstanceChanged("docker", "engine-1"))
+    box.order(Launch(KEY, "*", DOCKER))
+    assert box.told()[-1].state is TaskState.FAILED
+
+
+def test_what_the_agent_says_of_itself_may_change(running: Box) -> None:
+    """It joins again with the new description and all tasks; they run on, and the session after that is a plain one."""
+    spec = replace(IDENTITY.spec, info=b"with docker")
+    before = running.beat()
+    running.happen(Described(spec))
+    running.happen(BeatAnswered(running.request, BeatAnswer()))
+    join = running.sent[-1]
+    assert isinstance(join, Join)
+    assert (join.agent, join.incarnation, [report.key for report in join.tasks]) == (spec, 8, [KEY])
+    running.happen(JoinAnswered(running.request, Welcome(78, 15.0)))
+    beat = running.beat()
+    assert (beat.session, before.session) == (78, 77)
+    assert running.run.phase is Phase.RUNNING
+    assert running.agent.spec == spec
+
+
+PLAY = st.lists(
+    st.sampled_from(
+        [
+            Launch(KEY, "*", DOCKER),
+            Kill(KEY),
+            ExecutorFound("docker", "engine-1"),
+            ExecutorFound("docker", "engine-1", {KEY: CONTAINER}),
+            ExecutorFound("docker", None),
+            InstanceChanged("docker", "engine-2"),
+            Fetched(KEY),
+            Preparing(KEY, "1 %"),
+            Started(KEY, CONTAINER),
+            StartFailed(KEY, "no"),
+            Ended(KEY, Exit(code=0)),
+            Recovered(KINDS, {}, AWAY),
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(PLAY)
+def test_no_order_of_events_starts_a_task_twice(play: list[Event | OrderBody]) -> None:
+    """Whatever comes in whatever order: one start in each life of the agent, none after the task's end."""
+    box = Box()
+    box.happen(Recovered(KINDS, {}, AWAY))
+    box.welcome()
+    starts = 0
+    for step in play:
+        ended = KEY in box.agent.tasks and not box.agent.tasks[KEY].live
+        match step:
+            case Recovered():  # a crash, with nothing held: another start is right
+                box, starts = box.restarted(), 0
+                effects = box.happen(step)
+                box.welcome()
+            case Launch() | Kill() | Forget():
+                effects = box.order(step)
+            case _:
+                effects = box.happen(step)
+        starts += len(of(Start, effects))
+        assert starts <= 1
+        assert not (ended and of(Start, effects))

@@ -48,7 +48,11 @@ def test_every_command_is_listed_with_a_line() -> None:
     ("words", "said"),
     [
         (["nothing"], "No such command 'nothing'"),
-        (["run"], "use one of --wasm FILE and --process"),
+        (["run"], "use one of --wasm FILE, --process and --docker IMAGE"),
+        (["run", "--process", "--docker", "x", "ls"], "use one of --wasm FILE, --process and --docker IMAGE"),
+        (["run", "--process", "--port", "1:1", "ls"], "use them with --docker IMAGE"),
+        (["run", "--docker", "x", "--port", "80:"], "'80:' is no port"),
+        (["run", "--docker", "x", "--volume", "x"], "'x' is no volume"),
         (["run", "--process"], "--process needs a program"),
         (["run", "--process", "--env", "X", "ls"], "'X' is not NAME=VALUE"),
         (["run", "--process", "--cpus", "0", "ls"], "--cpus"),

@@ -12,15 +12,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.link import (
-    BUDGET_BYTES,
+    COAP,
+    HTTP,
+    JOIN_BUDGET_BYTES,
     LINK_MOVES,
     QUEUED_FRAMES_MAX,
+    REASON_BYTES_MAX,
     REJOIN,
     RETRY_FIRST_S,
     AgentHalf,
     Beat,
     BeatAnswer,
+    Carrier,
     Close,
+    Credit,
     Data,
     Forget,
     Frame,
@@ -45,6 +50,7 @@ from edgerm.core.scheduler import AgentSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
 
 AGENT = AgentId("a1")
+SMALL = Carrier("small", 1000, 500)  # a few orders or updates fit
 
 
 def key(name: str) -> TaskKey:
@@ -95,14 +101,12 @@ def joined(**settings: object) -> AgentHalf:
 
 
 class BadLine(RuleBasedStateMachine):
-    """Orders and updates arrive once and in order, whatever happens to the packets and however sessions break."""
-
-    budget_bytes = 700  # a few orders or updates fit
+    """Orders, updates and frames arrive once and in order, whatever happens to the packets and to sessions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self.agent = agent_half(budget_bytes=self.budget_bytes, seed=b"s")
+        self.agent = agent_half(carrier=SMALL, seed=b"s")
         self.master: MasterHalf | None = None
         self.sessions = self.sessions_incarnation = 0
         self.count = 0
@@ -114,6 +118,10 @@ class BadLine(RuleBasedStateMachine):
         self.reported: list[Update] = []
         self.persisted: list[Update] = []  # by the master, over all sessions
         self.released: list[Update] = []  # what the agent resends no more
+        self.asked: list[Frame] = []  # by the master, within its session
+        self.heard: list[Frame] = []  # by the agent, within its session
+        self.told: list[Frame] = []  # by the agent, within its session
+        self.taken: list[Frame] = []  # by the master, within its session
         self.progress = (0, 0, 0)
 
     # what the cores do
@@ -132,6 +140,22 @@ class BadLine(RuleBasedStateMachine):
         """The agent has news."""
         self.reported.append(update(len(self.reported) + 1, size))
         self.agent.report(self.reported[-1])
+
+    @rule(size=st.sampled_from([0, 200, 1500]))
+    def ask_for_output(self, size: int) -> None:
+        """The master has a frame, if there is a session; nobody else needs to know if its queue is full."""
+        if self.master is not None:
+            frame = Frame(len(self.asked), Data(0, bytes(size)))
+            if self.master.send(frame):
+                self.asked.append(frame)
+
+    @rule(size=st.sampled_from([0, 200, 1500]))
+    def tell_output(self, size: int) -> None:
+        """The agent has a frame, if it has a session."""
+        if self.agent.state is LinkState.JOINED:
+            frame = Frame(1, Data(len(self.told), bytes(size)))
+            if self.agent.send(frame):
+                self.told.append(frame)
 
     @rule()
     def ring(self) -> None:
@@ -164,6 +188,24 @@ class BadLine(RuleBasedStateMachine):
             number, answer = self.to_agent[index] if data.draw(st.booleans()) else self.to_agent.pop(index)
             self.hear(number, answer)
 
+    @rule(lost=st.sampled_from(["nothing", "nothing", "the request", "the answer"]), late=st.booleans())
+    def talk(self, lost: str, late: bool) -> None:
+        """A request and its answer, or one of them lost, which may still arrive later; without luck that is rare."""
+        self.give_up()
+        self.now_s += 20.0
+        number, body = ask(self.agent, self.now_s)
+        if lost == "the request":
+            self.to_master += [(number, body)] * late
+            self.give_up()
+            return
+        self.serve(number, body)
+        answer = self.to_agent.pop()
+        if lost == "the answer":
+            self.to_agent += [answer] * late
+            self.give_up()
+            return
+        self.hear(*answer)
+
     @rule()
     def give_up(self) -> None:
         """The request under way times out."""
@@ -192,7 +234,12 @@ class BadLine(RuleBasedStateMachine):
             self.persisted += [found for found in fresh if found.seq > known]
             assert seen == self.ordered[self.seen : self.seen + len(seen)]
             self.seen += len(seen)
-            self.to_agent.append((number, self.master.answer(self.budget_bytes)))
+            for frame in body.frames:
+                assert isinstance(frame.body, Data)
+                assert frame.body.offset <= len(self.taken), "a frame is missing"
+                if frame.body.offset == len(self.taken):
+                    self.taken.append(frame)
+            self.to_agent.append((number, self.master.answer()))
 
     def take_join(self, body: Join) -> JoinAnswer:
         if self.master is not None and body.incarnation <= self.master.incarnation:
@@ -201,8 +248,8 @@ class BadLine(RuleBasedStateMachine):
             return Stale()
         self.sessions += 1
         self.sessions_incarnation = body.incarnation
-        self.master = MasterHalf(1000 + self.sessions, body.incarnation)
-        self.ordered, self.seen = [], 0
+        self.master = MasterHalf(1000 + self.sessions, body.incarnation, SMALL)
+        self.ordered, self.seen, self.asked, self.taken = [], 0, [], []
         return Welcome(self.master.session, 15.0)
 
     def hear(self, number: int, answer: JoinAnswer | BeatAnswer) -> None:
@@ -212,8 +259,10 @@ class BadLine(RuleBasedStateMachine):
             intake = self.agent.join_answered(number, answer, self.now_s)
         if intake.joined:
             self.journaled, self.progress = [], (self.agent.session, 0, 0)
+            self.heard, self.told = [], []
         self.journaled += [order.body for order in intake.orders]
         self.released += intake.persisted
+        self.heard += intake.frames
 
     @invariant()
     def orders_arrive_once_in_order(self) -> None:
@@ -221,6 +270,13 @@ class BadLine(RuleBasedStateMachine):
         if self.master is not None and self.agent.session == self.master.session:
             assert self.journaled == self.ordered[: len(self.journaled)]
             assert self.seen <= len(self.journaled)
+
+    @invariant()
+    def frames_arrive_once_in_order(self) -> None:
+        """What one side took of the other's frames is a prefix of what was sent in the session."""
+        if self.master is not None and self.agent.session == self.master.session:
+            assert self.heard == self.asked[: len(self.heard)]
+            assert self.taken == self.told[: len(self.taken)]
 
     @invariant()
     def updates_arrive_once_in_order(self) -> None:
@@ -254,11 +310,21 @@ class BadLine(RuleBasedStateMachine):
             self.hear(*self.to_agent.pop())
             self.orders_arrive_once_in_order()
             self.updates_arrive_once_in_order()
-            if self.agent.state is LinkState.JOINED and self.journaled == self.ordered and not self.agent._pending:
+            self.frames_arrive_once_in_order()
+            if self.at_rest():
                 break
+        assert self.heard == self.asked
+        assert self.taken == self.told
+        assert not self.agent._frames
         assert self.journaled == self.ordered
         assert self.released == self.reported
         assert len(self.persisted) == len(self.reported)
+
+    def at_rest(self) -> bool:
+        """Whether each side has and knows all that the other has."""
+        if self.agent.state is not LinkState.JOINED or self.agent._pending or self.agent._frames:
+            return False
+        return self.journaled == self.ordered and self.heard == self.asked
 
 
 TestBadLine = BadLine.TestCase
@@ -313,23 +379,23 @@ def test_a_launch_is_withdrawn_only_before_it_was_sent() -> None:
 
 def test_a_launch_that_did_not_fit_can_still_be_withdrawn() -> None:
     """Only what was in an answer counts as sent."""
-    half = MasterHalf(7, 1)
+    half = MasterHalf(7, 1, SMALL)
     half.order(launch("t1", 900))
     half.order(launch("t2", 900))
-    answer = half.answer(1000)
+    answer = half.answer()
     assert [order.body.key for order in answer.orders] == [key("t1")]
     assert answer.more
     assert half.withdraw(key("t2"))
-    assert not half.answer(1000).more
+    assert not half.answer().more
 
 
 @given(st.lists(st.integers(0, 400), max_size=12), st.integers(1, 1000))
 def test_an_answer_keeps_its_budget(sizes: list[int], budget_bytes: int) -> None:
     """An answer carries the first orders that fit, at least one; `more` exactly if some were left out."""
-    half = MasterHalf(7, 1)
+    half = MasterHalf(7, 1, Carrier("", budget_bytes, 0))
     for index, size in enumerate(sizes):
         half.order(launch(f"t{index}", size))
-    answer = half.answer(budget_bytes)
+    answer = half.answer()
     count = len(answer.orders)
     assert [order.number for order in answer.orders] == list(range(1, count + 1))
     assert count >= min(1, len(sizes))
@@ -337,25 +403,69 @@ def test_an_answer_keeps_its_budget(sizes: list[int], budget_bytes: int) -> None
     assert count <= 1 or sum(sizes[:count]) <= budget_bytes
 
 
-def test_frames_wait_for_room_and_are_sent_once() -> None:
-    """Frames fill what orders leave of the budget, in order; the rest waits, `more` says so."""
-    half = MasterHalf(7, 1)
+def test_frames_wait_for_room_and_are_sent_until_heard() -> None:
+    """Frames fill what orders leave of the budget, in order, until the agent says that it heard them."""
+    half = MasterHalf(7, 1, SMALL)
     half.order(launch("t1", 500))
     frames = [Frame(1, Data(index, bytes(300))) for index in range(3)]
     assert all(half.send(frame) for frame in frames)
-    first = half.answer(1000)
-    assert (first.frames, first.more) == ((frames[0],), True)
-    half.take(beat(seen=1))
-    second = half.answer(1000)
-    assert (second.frames, second.more) == (tuple(frames[1:]), False)
-    assert half.answer().frames == ()
+    first = half.answer()
+    assert (first.frames, first.frames_first, first.more) == ((frames[0],), 1, True)
+    assert half.answer() == first
+    half.take(Beat(7, 1, heard=1))
+    second = half.answer()
+    assert (second.frames, second.frames_first, second.more) == (tuple(frames[1:]), 2, False)
+    half.take(Beat(7, 1))
+    assert half.answer() == second
+    half.take(Beat(7, 1, heard=3))
+    assert half.answer() == BeatAnswer()
 
 
 def test_the_queues_of_frames_are_bounded() -> None:
-    """Both halves refuse a frame when 256 wait."""
-    for half in (MasterHalf(7, 1), agent_half()):
+    """Both halves refuse a frame when 256 wait, also when these are on their way and not heard yet."""
+    master, agent = MasterHalf(7, 1), joined()
+    for half in (master, agent):
         assert all(half.send(Frame(1, Close())) for _ in range(QUEUED_FRAMES_MAX))
         assert not half.send(Frame(1, Close()))
+    assert len(master.answer().frames) == QUEUED_FRAMES_MAX
+    assert not master.send(Frame(1, Close()))
+    master.take(Beat(7, 0, heard=1))
+    assert master.send(Frame(1, Close()))
+    number, _ = ask_beat(agent)
+    assert not agent.send(Frame(1, Close()))
+    agent.beat_answered(number, BeatAnswer(), 0.0)
+    assert agent.send(Frame(1, Close()))
+
+
+@pytest.mark.parametrize("body", [Data(0, bytes(5000)), Close("x" * 5000)])
+def test_no_frame_blocks_the_queue(body: Data | Close) -> None:
+    """A frame that is too big for the carrier goes alone, and a reason is cut, so that what follows comes through."""
+    news = Frame(1, body)
+    master, agent = MasterHalf(7, 1, SMALL), joined(carrier=SMALL)
+    for half in (master, agent):
+        assert half.send(news)
+        assert half.send(Frame(2, Close()))
+    answer = master.answer()
+    number, beat = ask_beat(agent)
+    assert [frame.stream for frame in answer.frames] == [frame.stream for frame in beat.frames]
+    assert answer.frames[0].stream == 1
+    master.take(Beat(7, 0, heard=len(answer.frames)))
+    agent.beat_answered(number, BeatAnswer(), 0.0)
+    sent = [*answer.frames, *master.answer().frames]
+    assert [frame.stream for frame in sent] == [1, 2]
+    if isinstance(body, Close):
+        assert sent[0].body == Close("x" * REASON_BYTES_MAX)
+
+
+def test_only_a_beat_with_updates_is_told_what_is_persisted() -> None:
+    """An answer to a beat without updates leaves it out: an idle answer is empty."""
+    half = MasterHalf(7, 1)
+    half.take(beat(0, 1))
+    assert half.answer() == BeatAnswer(persisted=1)
+    half.take(beat())
+    assert half.answer() == BeatAnswer()
+    half.take(beat(0, 1))
+    assert half.answer() == BeatAnswer(persisted=1)
 
 
 # --- the agent's half: joins ------------------------------------------------------------------------------------
@@ -368,10 +478,10 @@ def test_the_first_request_is_a_join_with_all_that_runs() -> None:
     assert (number, request) == (1, expected)
 
 
-@given(st.lists(st.integers(0, 500), max_size=12))
+@given(st.lists(st.integers(0, JOIN_BUDGET_BYTES), max_size=12))
 def test_a_big_join_comes_in_parts(sizes: list[int]) -> None:
-    """The parts are numbered, say `more` on all but the last, keep the budget, and join to the whole."""
-    half = agent_half(budget_bytes=1000)
+    """The parts are numbered, say `more` on all but the last, and join to the whole; a small carrier cuts none."""
+    half = agent_half(carrier=COAP)
     reports = tuple(report(f"t{index}", size) for index, size in enumerate(sizes))
     parts: list[Join] = []
     number, request = ask(half, 0.0, reports)
@@ -386,19 +496,20 @@ def test_a_big_join_comes_in_parts(sizes: list[int]) -> None:
     assert [part.part for part in parts] == list(range(len(parts)))
     assert tuple(found for part in parts for found in part.tasks) == reports
     for part in parts:
-        assert len(part.tasks) <= 1 or sum(len(found.task.info) for found in part.tasks) <= 1000
+        assert len(part.tasks) <= 1 or sum(len(found.task.info) for found in part.tasks) <= JOIN_BUDGET_BYTES
         assert part.tasks or not reports
 
 
 def test_a_join_without_an_answer_is_repeated_as_it_was() -> None:
     """The same incarnation again, from the first part on, after a wait."""
-    half = agent_half(budget_bytes=100)
-    number, first = ask(half, 0.0, (report("t1", 90), report("t2", 90)))
+    half = agent_half()
+    big = JOIN_BUDGET_BYTES - 100
+    number, first = ask(half, 0.0, (report("t1", big), report("t2", big)))
     half.join_answered(number, NextPart(), 0.0)
     number, _ = ask(half, 0.0)
     half.failed(number, 0.0)
     assert half.poll(0.0, ()) is None
-    _, again = ask(half, 10.0, (report("t1", 90), report("t2", 90)))
+    _, again = ask(half, 10.0, (report("t1", big), report("t2", big)))
     assert again == first
 
 
@@ -492,7 +603,7 @@ def test_more_is_fetched_at_once() -> None:
 @given(st.lists(st.integers(0, 300), max_size=8))
 def test_a_beat_keeps_its_budget(sizes: list[int]) -> None:
     """A beat carries the first updates that fit, at least one; `more` exactly if some were left out."""
-    half = joined(budget_bytes=1000)
+    half = joined(carrier=SMALL)
     for index, size in enumerate(sizes):
         half.report(update(index + 1, size))
     _, sent = ask_beat(half)
@@ -530,6 +641,44 @@ def test_a_master_cannot_persist_what_was_not_sent() -> None:
     number, sent = ask_beat(half)
     assert [found.number for found in sent.updates] == [2]
     assert half.beat_answered(number, BeatAnswer(persisted=0), 0.0).persisted == ()
+
+
+def test_frames_of_an_unanswered_beat_are_sent_again() -> None:
+    """Until a beat with them is answered; newer ones follow in order."""
+    half = joined()
+    first, second = Frame(1, Data(0, b"a")), Frame(1, Data(1, b"b"))
+    half.send(first)
+    number, beat = ask_beat(half)
+    assert beat.frames == (first,)
+    half.send(second)
+    half.failed(number, 0.0)
+    number, beat = ask_beat(half, 10.0)
+    assert beat.frames == (first, second)
+    half.beat_answered(number, BeatAnswer(), 10.0)
+    assert half.due_s(10.0) == 25.0
+    number, beat = ask_beat(half, 25.0)
+    assert beat.frames == ()
+
+
+def test_frames_are_heard_once_and_the_master_is_told_so() -> None:
+    """The same frames again are dropped; `heard` is said until a beat that said it was answered, and no longer."""
+    half = joined()
+    frames = tuple(Frame(1, Credit(number)) for number in range(3))
+    number, beat = ask_beat(half)
+    assert beat.heard == 0
+    assert half.beat_answered(number, BeatAnswer(frames=frames[:2], frames_first=1), 0.0).frames == frames[:2]
+    number, beat = ask_beat(half, 15.0)
+    assert beat.heard == 2
+    half.failed(number, 15.0)
+    number, beat = ask_beat(half, 30.0)
+    assert beat.heard == 2
+    assert half.beat_answered(number, BeatAnswer(frames=frames, frames_first=1), 30.0).frames == frames[2:]
+    number, beat = ask_beat(half, 45.0)
+    assert beat.heard == 3
+    half.beat_answered(number, BeatAnswer(), 45.0)
+    number, beat = ask_beat(half, 60.0)
+    assert beat.heard == 0
+    assert half.beat_answered(number, BeatAnswer(frames=frames, frames_first=5), 60.0).frames == ()
 
 
 # --- the agent's half: contact lost -----------------------------------------------------------------------------
@@ -637,7 +786,7 @@ def test_sessions_are_no_counter() -> None:
 def test_an_order_of_each_kind_is_carried() -> None:
     """Launch, kill and forget arrive as they were given, within one default budget."""
     half = MasterHalf(7, 1)
-    bodies: list[OrderBody] = [launch("t1", BUDGET_BYTES // 2), Kill(key("t1"), 2.5), Forget(key("t1"))]
+    bodies: list[OrderBody] = [launch("t1", HTTP.budget_bytes // 2), Kill(key("t1"), 2.5), Forget(key("t1"))]
     for body in bodies:
         half.order(body)
     answer = half.answer()

@@ -12,7 +12,8 @@ from edgerm.core.scheduler import Accept, AgentSpec, Call, Decline, Offer, Offer
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.core.values import Heard, Make
 from edgerm.sdk.placing import Placer
-from edgerm.sdk.tasks import Task, process_task
+from edgerm.sdk.tasks import Task, docker_task, process_task
+from edgerm.wire.codec.infos import attributes_info
 
 NOW = Instant(1.0, 1.0)
 
@@ -30,14 +31,17 @@ class Bench:
     def subscribed(self) -> list[Call]:
         return self._hear(Subscribed(FrameworkId("f"), 15.0))
 
-    def offer(self, *texts: str) -> list[Call]:
-        """An offer of each agent: "NAME cpus:1;mem:64"."""
+    def offer(self, *texts: str, executors: str | None = None) -> list[Call]:
+        """An offer of each agent: "NAME cpus:1;mem:64"; all tell that they run these `executors`: "{process}"."""
+        info = b"" if executors is None else attributes_info("host", {"zone": "a", "edgerm.executors": executors})
         offers = []
         for text in texts:
             name, _, resources = text.partition(" ")
             self.offered += 1
             offer_id = OfferId(f"o{self.offered}")
-            offers.append(Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), AgentSpec(name)))
+            offers.append(
+                Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), AgentSpec(name, info=info))
+            )
         return self._hear(Offers(tuple(offers)))
 
     def launch(self, *tasks: Task) -> list[Call]:
@@ -118,3 +122,37 @@ def test_one_id_is_not_used_twice_at_once(bench: Bench) -> None:
     bench.offer("a cpus:4;mem:64")
     with pytest.raises(Conflict):
         bench.launch(task("t1"))
+
+
+def test_a_task_goes_only_where_it_can_run(bench: Bench) -> None:
+    """An agent that tells what it runs gets nothing else, however much room it has; others are served meanwhile."""
+    container = docker_task("c1", "nginx", cpus=1.0, mem=1)
+    bench.launch(container, task("t1"))
+    accept = bench.offer("a cpus:4;mem:64", executors="{process,wasm}")[0]
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["t1"]
+    (decline,) = bench.offer("b cpus:4;mem:64", executors="{}")
+    assert isinstance(decline, Decline)
+    assert bench.placer.lacking(container.task_id) == "docker"
+    accept = bench.offer("c cpus:4;mem:64", executors="{docker}")[0]
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["c1"]
+    assert bench.placer.lacking(container.task_id) is None
+
+
+def test_an_agent_that_does_not_tell_gets_anything(bench: Bench) -> None:
+    """Without the attribute nothing is known, and the agent itself is the authority."""
+    container = docker_task("c1", "nginx", cpus=8.0, mem=1)
+    bench.launch(container)
+    bench.offer("a cpus:4;mem:64")
+    assert bench.placer.lacking(container.task_id) is None, "it lacks room, as far as anybody knows"
+    accept = bench.offer("a cpus:8;mem:64")[0]
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["c1"]
+
+
+def test_who_waits_for_an_executor_is_told_only_after_an_offer(bench: Bench) -> None:
+    """Before any agent made an offer it is not known what they lack."""
+    container = docker_task("c1", "nginx")
+    bench.launch(container)
+    assert bench.placer.lacking(container.task_id) is None

@@ -193,6 +193,7 @@ def test_our_additions_are_these() -> None:
         "TaskStatus.signal=1001",
         "TaskStatus.trap=1002",
         "VersionInfo.edgerm_version=1000",
+        "master.Response.GetAgents.Agent.carrier=1002",
         "master.Response.GetAgents.Agent.last_beat_s=1001",
         "master.Response.GetAgents.Agent.link_state=1000",
     }

@@ -8,7 +8,22 @@ import pytest
 from support.stage import PARTITION_AWARE, Stage, agent_spec, task
 
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.core.link import Beat, Close, Forget, Frame, Join, Kill, Launch, NextPart, Stale, TaskReport, Welcome
+from edgerm.core.link import (
+    COAP,
+    HTTP,
+    Beat,
+    BeatAnswer,
+    Close,
+    Forget,
+    Frame,
+    Join,
+    Kill,
+    Launch,
+    NextPart,
+    Stale,
+    TaskReport,
+    Welcome,
+)
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Failure, Teardown
 from edgerm.core.scheduler import Kill as KillCall
@@ -16,6 +31,7 @@ from edgerm.core.scheduler import Update as Told
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm_master.core.agents import AgentState
 from edgerm_master.core.effects import FramesIn, SessionEnded
+from edgerm_master.core.events import Beaten, Joined
 
 A1 = AgentId("a1")
 
@@ -95,6 +111,24 @@ def test_frames_go_to_those_who_follow(pair: Stage) -> None:
     frames = (Frame(3, Close("done")),)
     pair.beat("a1", frames=frames)
     assert FramesIn(A1, frames) in pair.log
+
+
+def test_what_carries_a_beat_bounds_its_answer(stage: Stage) -> None:
+    """An answer takes the budget of the latest request's carrier, which may change within a session."""
+    stage.happen(Joined(-1, join(1), COAP))
+    half = stage.master.agents[A1].half
+    assert half is not None
+    assert half.carrier is COAP
+    for index in range(100):
+        half.order(Forget(report(f"t{index}", TaskState.RUNNING).key))
+    stage.happen(Beaten(-2, Beat(half.session, 0), COAP))
+    stage.happen(Beaten(-3, Beat(half.session, 0), HTTP))
+    few, all_of_them = stage.answers[-2], stage.answers[-3]
+    assert isinstance(few, BeatAnswer)
+    assert isinstance(all_of_them, BeatAnswer)
+    assert (len(few.orders) < 50, few.more) == (True, True)
+    assert (len(all_of_them.orders), all_of_them.more) == (100, False)
+    assert half.carrier is HTTP
 
 
 # --- the table of docs/link.md ----------------------------------------------------------------------------------

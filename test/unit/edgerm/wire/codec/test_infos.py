@@ -12,7 +12,14 @@ from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import AgentSpec, Capability, FrameworkSpec
-from edgerm.wire.codec.infos import agent_info, agent_spec, attributes_info, framework_info, framework_spec
+from edgerm.wire.codec.infos import (
+    agent_info,
+    agent_spec,
+    attributes_info,
+    executors_told,
+    framework_info,
+    framework_spec,
+)
 from edgerm.wire.v1.infos_pb2 import AgentInfo, FrameworkInfo
 from edgerm.wire.v1.resources_pb2 import Value
 
@@ -123,3 +130,10 @@ def test_attributes_reach_the_agents_message() -> None:
     message = agent_info(spec)
     assert (message.hostname, message.name, message.port, message.resources[0].name) == ("h", "box", 7, "cpus")
     assert message.attributes[0].text.value == "a"
+
+
+def test_what_an_agent_runs_is_read_from_its_attribute() -> None:
+    """A set of executors, maybe an empty one; text of that name, or no such attribute, tells nothing."""
+    told = {value: executors_told(attributes_info("h", {"edgerm.executors": value})) for value in ("{b,a}", "{}", "a")}
+    assert told == {"{b,a}": {"a", "b"}, "{}": frozenset(), "a": None}
+    assert executors_told(b"") is None

@@ -49,13 +49,14 @@ def docker() -> TaskInfo:
     return message
 
 
-@given(task_infos())
+@given(task_infos(containers=True))
 def test_a_runnable_task_has_no_fault(message: TaskInfo) -> None:
-    """WASM modules and processes with what edgerm builds are taken, and carried byte for byte."""
+    """Modules, processes and containers with what edgerm builds are taken, and carried byte for byte."""
     spec = task_spec(message)
     assert spec.fault == ""
     assert spec.info == message.SerializeToString(deterministic=True)
-    assert spec.executor == ("wasm" if message.container.HasField("wasm") else "process")
+    kinds = {0: "process", ContainerInfo.DOCKER: "docker", ContainerInfo.MESOS: "wasm"}
+    assert spec.executor == kinds[message.container.type if message.HasField("container") else 0]
 
 
 @given(inline_tasks)
@@ -119,10 +120,10 @@ def _spoil(change: Callable[[TaskInfo], object], message: Callable[[], TaskInfo]
         (_spoil(lambda m: m.health_check.SetInParent()), "health_check is not built"),
         (_spoil(lambda m: m.check.SetInParent()), "check is not built"),
         (_spoil(lambda m: setattr(m.limits["mem"], "value", 1.0)), "limits is not built"),
-        (docker(), "DOCKER is not built"),
+        (docker(), "container.docker is missing"),
         (_spoil(lambda m: m.container.volumes.add(mode=1, container_path="x"), wasm), "container.volumes is not built"),
         (_spoil(lambda m: setattr(m.container.mesos.image, "type", 2), wasm), "container.mesos is not built"),
-        (_spoil(lambda m: m.container.wasm.CopyFrom(wasm().container.wasm), docker), "DOCKER is not built"),
+        (_spoil(lambda m: m.container.wasm.CopyFrom(wasm().container.wasm), docker), "wasm with container.type DOCKER"),
         (_spoil(lambda m: setattr(m.container.wasm, "entry_point", ""), wasm), "entry_point is empty"),
         (_spoil(lambda m: setattr(m.container.wasm.module, "sha256", b"x"), wasm), "module.sha256 has 1 bytes"),
         (_spoil(lambda m: m.input.CopyFrom(Blob(sha256=b"x" * 33, size_bytes=1))), "input.sha256 has 33 bytes"),

@@ -1,0 +1,25 @@
+"""An agent's message to its answer, whatever carried it: bytes in, bytes out.
+
+What does not live here: the carriers (`api/agent.py`, `api/coap.py`), what is said (`edgerm.core.link`, the core).
+"""
+
+from __future__ import annotations
+
+from edgerm.core.ids import AgentId
+from edgerm.core.link import Carrier, Stale
+from edgerm.wire.codec import link as codec
+from edgerm_master.api.port import Port
+
+
+async def answer_join(port: Port, message: bytes, carrier: Carrier) -> tuple[bytes, bool]:
+    """The answer to a join, and whether it is stale; raises `Invalid`."""
+    answer = await port.join(codec.decode_join(message), carrier)
+    return codec.encode_join_answer(answer), isinstance(answer, Stale)
+
+
+async def answer_beat(port: Port, message: bytes, carrier: Carrier) -> bytes:
+    """The answer to a beat; raises `Invalid`."""
+    sessions = port.core.world.sessions
+    beat = codec.decode_beat(message, sessions.get)
+    agent_id = sessions.get(beat.session, AgentId(""))
+    return codec.encode_beat_answer(await port.beat(beat, carrier), agent_id)
