@@ -45,7 +45,7 @@ MACHINES = [
     ),
     Machine(
         "The agent's half of the link",
-        "`edgerm/core/link.py`, `LINK_MOVES`",
+        "`edgerm/core/link/agent_half.py`, `LINK_MOVES`",
         "How an agent stands with its master ([link.md](link.md)). Contact lost ends nothing.",
         link.LinkState.APART,
         link.LINK_MOVES,

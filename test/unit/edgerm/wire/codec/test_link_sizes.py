@@ -16,6 +16,7 @@ from edgerm.core import link
 from edgerm.core.blobs import digest_of
 from edgerm.core.errors import TooLarge
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
+from edgerm.core.link import sizes
 from edgerm.core.resources import Reservation, ResourceKey, Resources, coalesce
 from edgerm.core.scheduler import AgentSpec, BlobRef, Status, TaskSpec
 from edgerm.core.tasks import TaskState
@@ -151,25 +152,25 @@ def largest(encode: Callable[[T], bytes], elements: Sequence[T]) -> int:
 @given(long_updates | usual_updates)
 def test_an_update_is_never_counted_too_small(update: link.Update) -> None:
     """What is counted of an update is what it takes, or more."""
-    assert len(encode_beat(link.Beat(0, 0, (update,)), AGENT_ID)) - EMPTY_BYTES <= link._update_bytes(update, AGENT_ID)
+    assert len(encode_beat(link.Beat(0, 0, (update,)), AGENT_ID)) - EMPTY_BYTES <= sizes.update_bytes(update, AGENT_ID)
 
 
 @given(long_orders)
 def test_an_order_is_never_counted_too_small(order: link.Order) -> None:
     """What is counted of an order is what it takes, or more."""
-    assert len(encode_beat_answer(link.BeatAnswer(orders=(order,)), AGENT_ID)) <= link._order_bytes(order)
+    assert len(encode_beat_answer(link.BeatAnswer(orders=(order,)), AGENT_ID)) <= sizes.order_bytes(order)
 
 
 @given(frames)
 def test_a_frame_is_never_counted_too_small(frame: link.Frame) -> None:
     """What is counted of a frame is what it takes, or more."""
-    assert len(encode_beat_answer(link.BeatAnswer(frames=(frame,)), AGENT_ID)) <= link._frame_bytes(frame)
+    assert len(encode_beat_answer(link.BeatAnswer(frames=(frame,)), AGENT_ID)) <= sizes.frame_bytes(frame)
 
 
 def test_what_a_message_takes_beside_is_counted() -> None:
     """The numbers of a beat and of an answer fit into what is set aside for them."""
-    assert len(encode_beat(link.Beat(2**32 - 1, 2**63, (), (), True, 2**63), AGENT_ID)) <= link._MESSAGE_BYTES
-    assert len(encode_beat_answer(link.BeatAnswer(False, 2**63, (), (), True, 2**63), AGENT_ID)) <= link._MESSAGE_BYTES
+    assert len(encode_beat(link.Beat(2**32 - 1, 2**63, (), (), True, 2**63), AGENT_ID)) <= sizes.MESSAGE_BYTES
+    assert len(encode_beat_answer(link.BeatAnswer(False, 2**63, (), (), True, 2**63), AGENT_ID)) <= sizes.MESSAGE_BYTES
 
 
 def test_output_fits_a_datagram_whole() -> None:
@@ -180,7 +181,7 @@ def test_output_fits_a_datagram_whole() -> None:
             link.OpenLog(KEY, True, -(2**60), True, 2**32 - 1),
             link.Close("x" * link.REASON_BYTES_MAX),
         ):
-            assert link._frame_bytes(link.Frame(2**32 - 1, body)) <= carrier.budget_bytes - link._MESSAGE_BYTES
+            assert sizes.frame_bytes(link.Frame(2**32 - 1, body)) <= carrier.budget_bytes - sizes.MESSAGE_BYTES
 
 
 def test_many_updates_share_a_datagram() -> None:
@@ -232,7 +233,7 @@ def test_a_beat_keeps_to_the_budget(told: list[link.Update], waiting: list[link.
 @given(long_agents, agent_ids, st.lists(long_reports, max_size=4))
 def test_a_join_keeps_to_the_budget(agent: AgentSpec, agent_id: AgentId, told: list[link.TaskReport]) -> None:
     """A part of a join takes the budget at most, unless the agent itself with one task takes more."""
-    with patch.object(link, "JOIN_BUDGET_BYTES", SMALL_BYTES):
+    with patch("edgerm.core.link.agent_half.JOIN_BUDGET_BYTES", SMALL_BYTES):
         parts = join_parts(agent_half(agent, agent_id=agent_id), told)
     for part in parts:
         alone = largest(lambda report, part=part: encode_join(replace(part, tasks=(report,))), part.tasks[:1])  # type: ignore[misc]
