@@ -34,10 +34,11 @@ from support.master import Framework, task
 
 from edgerm.core.blobs import digest_of
 from edgerm.core.ids import AgentId
-from edgerm.core.link import Beat, BeatAnswer, Chunk, Join, JoinAnswer, Launch, NextPart, Stale, Welcome
+from edgerm.core.link import COAP, Beat, BeatAnswer, Chunk, Join, JoinAnswer, Launch, NextPart, Stale, Welcome
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import AgentSpec, BlobRef
 from edgerm.wire.codec import link as codec
+from edgerm_master.api.doorbells import Doorbells
 from edgerm_master.main import Served
 
 AGENT = AgentId("a" * 32)
@@ -96,9 +97,11 @@ async def put(master: Served, data: bytes) -> str:
 # --- join and beat ----------------------------------------------------------------------------------------------
 
 
-async def test_an_agent_joins_and_beats(peer: Wire) -> None:
+async def test_an_agent_joins_and_beats(master: Served, peer: Wire) -> None:
     """A session, and an idle beat whose answer is empty; a join repeated has the same session; a lower one is 4.09."""
     session = await joined(peer, 2)
+    half = master.shell.core.agents[AGENT].half
+    assert half is not None and half.carrier is COAP
     answer = await peer.ask(POST, path("b"), codec.encode_beat(Beat(session, 0), AGENT))
     assert (answer.code, answer.payload) == ("2.04", b"")
     assert await joined(peer, 2) == session
@@ -142,8 +145,10 @@ async def test_an_order_that_fits_no_datagram_is_named_and_fetched(master: Serve
     session = await joined(peer)
     async with Framework(master.url) as framework:
         offer = await framework.offer()
-        big = task(offer, "big", command={"value": "x" * 880})
+        big = task(offer, "big", command={"value": "x" * 930})
         assert await framework.launch(offer, big) == 202
+        answer = await peer.ask(POST, path("b"), codec.encode_beat(Beat(session, 0), AGENT))
+        assert answer.options[FORMAT] == NAMED[1]
         [order] = (await beaten(peer, Beat(session, 0))).orders
         assert isinstance(order.body, Launch)
 
@@ -174,6 +179,17 @@ async def test_the_end_of_a_session_is_told_at_its_doorbell(peer: Wire, master: 
         assert (told.kind, told.code) == (CON, "4.04")
         await ear.acknowledge(told)
         assert (await register(ear, session)).code == "4.09"
+
+
+async def test_the_rings_of_a_session_that_is_over_are_forgotten(peer: Wire, master: Served) -> None:
+    """Agents come again and again; the master does not grow with it."""
+    doorbells, session = Doorbells(master.shell), await joined(peer)
+    async with Framework(master.url) as framework:
+        offer = await framework.offer()
+        await framework.launch(offer, task(offer, "t"))
+        assert doorbells.count(session) == 1
+        await joined(peer, 2)
+        assert doorbells.count(session) == 0
 
 
 async def test_the_end_of_a_session_ends_its_line_over_http(peer: Wire, master: Served) -> None:

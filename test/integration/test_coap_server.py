@@ -323,6 +323,14 @@ async def test_a_flood_of_message_ids_does_not_grow_it(served: Served) -> None:
     assert len(recent) <= 50 and len(served.requests) == 200
 
 
+async def test_a_get_is_not_remembered(served: Served, peer: Wire) -> None:
+    """It is idempotent, and a blob is many: they must not push out what has to be remembered."""
+    assert served.server._endpoint is not None
+    for _ in range(10):
+        await peer.ask(GET, path(".well-known", "core"))
+    assert len(served.server._endpoint.messages.recent) == 0
+
+
 # --- observers --------------------------------------------------------------------------------------------------
 
 WATCH = [*path("watch"), (OBSERVE, b"")]
@@ -439,6 +447,19 @@ async def test_it_listens_where_it_is_told(host: str, shown: str, dialled: str) 
         async with wire(f"coap://[{dialled}]:{port}" if ":" in dialled else f"coap://{dialled}:{port}") as peer:
             assert (await peer.ask(POST, ECHO)).code == "2.04"
     assert served.requests[0].peer == dialled
+
+
+@pytest.mark.parametrize("group", ["ff02::1", "ff05::fd", "::ffff:224.0.1.187", "::ffff:239.1.2.3"])
+async def test_what_was_sent_to_many_is_not_taken(served: Served, peer: Wire, group: str) -> None:
+    """Whoever could ask many servers at once in somebody's name would flood them with the answers."""
+    assert served.server._endpoint is not None
+    door = served.server._endpoint.messages.message_interface
+    address = ("::ffff:127.0.0.1", peer.socket.getsockname()[1], 0, 0)
+    for place in (group, "::ffff:127.0.0.1"):  # loopback carries no multicast: what the kernel would tell
+        told = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, socket.inet_pton(socket.AF_INET6, place) + bytes(4))
+        door.datagram_msg_received(encode(CON, POST, 7, b"t", ECHO, place.encode()), [told], 0, address)
+    assert (await peer.receive()).code == "2.04"
+    assert [request.payload for request in served.requests] == [b"::ffff:127.0.0.1"]
 
 
 async def test_it_listens_by_name() -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from edgerm.testing.sim.master import SimMaster
 
 REQUEST_TIMEOUT_S = 10.0
-AWAY = 0.2  # of an agent's starts, what holds the tasks answers only later
+AWAY = 0.4  # of an agent's starts, what holds the tasks answers only later
 SLOW = 0.2  # of the tasks take long to start
 IDLE_S = 5.0  # what holds the tasks sleeps after so long without any
 RESTLESS = 0.3  # of the times it does not, for it still has something to clear away
