@@ -18,10 +18,10 @@ LOST_S = 10.0
 
 
 class Answer(NamedTuple):
-    """The code's byte, and the datagram."""
+    """The code's byte, and the payload of an answer without options."""
 
     code: int
-    datagram: bytes
+    payload: bytes
 
 
 class Socket(asyncio.DatagramProtocol):
@@ -45,7 +45,7 @@ class Socket(asyncio.DatagramProtocol):
             if data[0] != ACK_2 or int.from_bytes(data[2:4]) != self._mid:
                 waiter.set_exception(RuntimeError(f"no piggy-backed answer: {data[:8].hex()}"))
             else:
-                waiter.set_result(Answer(data[1], data))
+                waiter.set_result(Answer(data[1], data[7:]))
 
     async def ask(self, path: str, payload: bytes) -> Answer:
         """POST to a path of one segment, shorter than 13 characters."""

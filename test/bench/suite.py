@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from bench import beats, coap_beats, containers, idle, latency, launches, machine, stores, wire
+from bench import beats, containers, idle, latency, launches, machine, stores, wire
 from bench.report import Report
 
 
@@ -33,7 +33,7 @@ SUBJECTS: dict[str, Callable[[Report, Options], Awaitable[None]]] = {
     "latency": latency.measure,
     "launches": launches.measure,
     "beats": beats.measure,
-    "coap-beats": coap_beats.measure,
+    "coap-beats": beats.measure_coap,
     "wire": wire.measure,
     "containers": containers.measure,
     "idle": idle.measure,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import wasmtime
 from bench import programs
+from bench.floor_chain import NOOP
 from bench.report import Report
 from bench.wiretap import Count, Tap, tap
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bench.suite import Options
 
 SUBJECT = "wire"
-BEAT_INTERVAL_S = 0.5
+BEAT_INTERVAL_S = 1.0
 SPINS = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
 PING_BYTES = {"http": 1307, "coap": 261}  # of the original EdgeRM, measured with headers, both ways
 IDLE_MOST_BYTES = 24  # of UDP payload, beat and answer together
@@ -39,16 +40,19 @@ async def measure(report: Report, options: Options) -> None:
         folder = options.folder / link
         folder.mkdir()
         try:
-            idle = await _idle(folder / "idle", link, beats)
+            join, idle = await _idle(folder / "idle", link, beats)
             launch = await _launch(folder / "launch", link, launches)
         except PermissionError:
             report.note("wire: no right to open a packet socket (root has it), so no bytes are counted")
             return
-        _tell(report, link, idle, launch)
+        _tell(report, link, join, idle, launch)
 
 
-def _tell(report: Report, link: str, idle: Count, launch: list[Count]) -> None:
+def _tell(report: Report, link: str, join: Count, idle: Count, launch: list[Count]) -> None:
     name = link.upper() if link == "http" else "CoAP"
+    report.add(SUBJECT, f"{name}: join and its answer, with headers", "B", [join.ip_bytes])
+    report.add(SUBJECT, f"{name}: join and its answer, payload", "B", [join.payload_bytes])
+    report.add(SUBJECT, f"{name}: join and its answer, packets", "", [join.packets])
     per_beat = report.add(SUBJECT, f"{name}: an idle beat and its answer, with headers", "B", [idle.ip_bytes])
     report.add(SUBJECT, f"{name}: an idle beat, packets", "", [idle.packets])
     payload = report.add(SUBJECT, f"{name}: an idle beat and its answer, payload", "B", [idle.payload_bytes])
@@ -64,16 +68,19 @@ def _tell(report: Report, link: str, idle: Count, launch: list[Count]) -> None:
         report.gate(spent, LAUNCH_MOST_BYTES)
 
 
-async def _idle(folder: Path, link: str, count: int) -> Count:
-    """One idle beat, as the mean of many."""
+async def _idle(folder: Path, link: str, count: int) -> tuple[Count, Count]:
+    """The join, and one idle beat, as the mean of many, after a task has run."""
     folder.mkdir()
-    async with _pair(folder, link, BEAT_INTERVAL_S) as (_, counted):
+    async with _pair(folder, link, BEAT_INTERVAL_S) as (url, counted):
+        join = counted.read()
+        async with connect(url, framework("bench")) as cluster:
+            await cluster.run(wasm=bytes(wasmtime.wat2wasm(NOOP)))
         await asyncio.sleep(3 * BEAT_INTERVAL_S)
         began, before = asyncio.get_running_loop().time(), counted.read()
         await asyncio.sleep(count * BEAT_INTERVAL_S)
         passed_s = asyncio.get_running_loop().time() - began
         total, beats = counted.read() - before, round(passed_s / BEAT_INTERVAL_S)
-    return Count(*(round(value / beats) for value in (total.packets, total.ip_bytes, total.payload_bytes)))
+    return join, Count(*(round(value / beats) for value in (total.packets, total.ip_bytes, total.payload_bytes)))
 
 
 async def _launch(folder: Path, link: str, count: int) -> list[Count]:
