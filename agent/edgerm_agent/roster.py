@@ -312,7 +312,7 @@ def _searched(task: asyncio.Task[None]) -> None:
 
 
 async def _end(executor: OwnExecutor) -> None:
-    async with asyncio.timeout(END_S):
+    async with asyncio.timeout(ENGINE_S if executor.name == DOCKER else END_S):
         await executor.end_tasks()
 
 

@@ -294,7 +294,8 @@ class Tasks:
             self._releasing.pop(key, None)
 
     async def _keep(self, executor: Executor, handle: Handle, stream: Stream) -> None:
-        chunk = await self._insist(handle.key, lambda: executor.output(handle, stream, 0, OUTPUT_BYTES_MAX, 0.0))
+        last = -OUTPUT_BYTES_MAX
+        chunk = await self._insist(handle.key, lambda: executor.output(handle, stream, last, OUTPUT_BYTES_MAX, 0.0))
         try:
             await asyncio.to_thread(self._sandboxes.save, handle.key, stream, chunk)
         except EdgermError as error:

@@ -168,7 +168,7 @@ def _welcome(url: str, count: int, directory: Path, runs_processes: bool) -> Non
     if runs_processes:
         sys.stdout.write("  edgerm run --process -- echo hello\n")
     else:
-        sys.stdout.write("\nOnly WASM modules run, because this is root: edgerm run --wasm MODULE.wasm\n")
-        sys.stdout.write("For processes too, as root: edgerm up --process-user root\n")
+        sys.stdout.write("  edgerm run --wasm MODULE.wasm\n")
+        sys.stdout.write("\nNo processes run, because this is root; to have them: edgerm up --process-user root\n")
     sys.stdout.write(f"\nLogs are in {directory}. Ctrl-C ends everything.\n")
     sys.stdout.flush()

@@ -27,6 +27,15 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+@pytest.fixture
+def own_engine() -> Iterator[engines.TestEngine]:
+    """An engine of the test's own, to be ended or restarted."""
+    if why := engines.why_not():
+        pytest.skip(why)
+    with engines.running_engine() as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[engines.TestEngine]:
     """One for all tests that do not end or restart it."""

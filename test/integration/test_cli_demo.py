@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.engine import TestEngine
 
 DEMO = [sys.executable, "-m", "edgerm_frameworks.demo"]
 
@@ -48,6 +49,19 @@ def test_the_demo_shows_a_table_and_leaves_nothing(env: dict[str, str], tmp_path
     assert "\r" not in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert family_of(os.getpid()) == []
+
+
+def test_the_demo_runs_a_container(env: dict[str, str], engine: TestEngine) -> None:
+    """Where an engine answers, one container of busybox says hello, and none is left."""
+    engine.import_image("busybox:latest")
+    env = {**env, "DOCKER_HOST": engine.url}
+    with engine.client() as client:
+        before = {found["Id"] for found in client.containers(all=True)}
+        done = subprocess.run(DEMO, capture_output=True, text=True, timeout=120, env=env, check=False)
+        after = {found["Id"] for found in client.containers(all=True)}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "one container of busybox: hello from a container\n" in done.stdout
+    assert after == before
 
 
 def test_the_demo_shows_live_progress_in_a_terminal(env: dict[str, str]) -> None:

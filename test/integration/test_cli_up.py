@@ -20,6 +20,7 @@ from edgerm_frameworks.modules import WINDOWED_STATS
 
 EDGERM = [sys.executable, "-m", "edgerm.cli.main"]
 USER = ["--process-user", "root"] if os.geteuid() == 0 else []
+NO_PROCESSES = "No processes run, because this is root; to have them: edgerm up --process-user root\n"
 Edgerm = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -56,7 +57,7 @@ def test_up_as_root_without_a_user_suggests_a_module() -> None:
     """As root nothing suggests a process before a user for them is named."""
     with started(user=False) as (up, _):
         assert up.stdout is not None
-        told = "".join(iter(up.stdout.readline, "For processes too, as root: edgerm up --process-user root\n"))
+        told = "".join(iter(up.stdout.readline, NO_PROCESSES))
     assert "--process" not in told
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from support.agent import OURSELVES, AgentProcess, sweep
 from support.containers import DEADLINE_S, containers_of, executing, launch, new_agent
-from support.engine import IMAGE, TestEngine, running_engine, why_not
+from support.engine import IMAGE, TestEngine
 from support.master import Framework, Json, running_master, task
 
 from edgerm.core.ids import AgentId
@@ -154,15 +154,6 @@ async def test_a_container_that_nobody_promised_goes(
         assert list(found_of(engine, other).values()) == ["running"]
 
 
-@pytest.fixture
-def own_engine() -> Iterator[TestEngine]:
-    """An engine of the test's own."""
-    if why := why_not():
-        pytest.skip(why)
-    with running_engine() as made:
-        yield made
-
-
 async def test_what_is_waited_for_is_told(
     own_engine: TestEngine, tmp_path: Path, master: Served, framework: Framework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,3 +201,18 @@ async def test_the_end_of_the_lifeline_removes_containers(
         for end in (reading, writing):
             if end >= 0:
                 os.close(end)
+
+
+async def test_the_end_of_long_output_is_kept(
+    engine: TestEngine, agent: AgentProcess, framework: Framework, tmp_path: Path
+) -> None:
+    """Of a container that wrote more than is kept the last 1 MiB stays, with the offset at which it begins."""
+    await launch_container(framework, "seq 1 300000; exit 3")
+    await until_state(framework, "TASK_FAILED")
+    async with asyncio.timeout(DEADLINE_S):
+        while found_of(engine, agent.agent_id):
+            await asyncio.sleep(0.05)
+    whole = "".join(f"{i}\n" for i in range(1, 300_001)).encode()
+    (kept,) = (tmp_path / "agent").rglob("stdout")
+    assert kept.read_bytes() == whole[-(1 << 20) :]
+    assert int(kept.with_name("stdout.from").read_text()) == len(whole) - (1 << 20)

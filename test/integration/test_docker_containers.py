@@ -359,6 +359,23 @@ async def test_a_container_that_somebody_removes(
     assert not await executor.adopt(handle)
 
 
+async def test_a_container_that_somebody_restarts(
+    engine: TestEngine, executor: DockerExecutor, agent_id: AgentId, tmp_path: Path
+) -> None:
+    """A container that is started again after its end was told is no task any more: it goes with the task's release."""
+    handle, _ = await started(executor, shell(tmp_path, "echo up; trap 'exit 4' TERM; while :; do sleep 0.05; done"))
+    name = container.name_of(agent_id, handle.key)
+    with engine.client() as client:
+        client.kill(name, "SIGTERM")
+        async with asyncio.timeout(DEADLINE_S):
+            exit_ = await executor.wait(handle)
+            assert exit_.code == 4
+            client.start(name)
+            assert await executor.wait(handle) == exit_
+            await executor.release(handle)
+        assert list(containers_of(engine, f"{container.AGENT}={agent_id}")) == []
+
+
 async def test_a_name_that_is_taken_is_not_ours(
     engine: TestEngine, executor: DockerExecutor, agent_id: AgentId, tmp_path: Path
 ) -> None:
@@ -372,3 +389,18 @@ async def test_a_name_that_is_taken_is_not_ours(
             assert not await executor.adopt(Handle(spec.key, "docker", await executor.instance()))
         finally:
             client.remove_container(made["Id"])
+
+
+async def test_a_false_report_of_an_end(executor: DockerExecutor, tmp_path: Path) -> None:
+    """A container that runs has not ended, whatever was told of it: its end is still awaited, and told right."""
+    handle, _ = await started(executor, shell(tmp_path, "echo up; trap 'exit 4' TERM; while :; do sleep 0.05; done"))
+    key = handle.key
+    labels = {container.FRAMEWORK: key.framework_id, container.TASK: key.task_id, container.LAUNCH: key.launch_id}
+    executor._happened({"Action": "die", "Actor": {"Attributes": labels}})
+    waiting = asyncio.create_task(executor.wait(handle))
+    async with asyncio.timeout(DEADLINE_S):
+        while executor._held[key].ended.is_set():
+            await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await executor.stop(handle, DEADLINE_S)
+        assert (await waiting).code == 4

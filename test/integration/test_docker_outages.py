@@ -81,15 +81,6 @@ async def test_an_agent_finds_its_containers_after_both_were_away(engine: TestEn
         assert not await second.adopt(Handle(handle.key, "docker", "another engine"))
 
 
-@pytest.fixture
-def own_engine() -> Iterator[TestEngine]:
-    """An engine of the test's own."""
-    if why := why_not():
-        pytest.skip(why)
-    with running_engine() as made:
-        yield made
-
-
 async def test_a_hung_engine_holds_up_nobody(
     own_engine: TestEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from signal import SIGKILL
 
 from edgerm import logs
 from edgerm.core.errors import Unavailable
-from edgerm.plugin.executor import Exit, ExitReason
+from edgerm.plugin.executor import Exit, ExitReason, Stream
 from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.engine import Engine, EngineError
 from edgerm_agent.executors.docker.held import RETRY_FIRST_S, RETRY_MAX_S, Held, ask, is_set
@@ -16,6 +16,7 @@ from edgerm_agent.executors.docker.watch import Watch
 from edgerm_agent.keeper import protocol
 
 TAIL_LINES = 200
+STREAMS: tuple[Stream, ...] = ("stderr", "stdout")  # the first with any text tells how it ended
 OOM_S = 1.0
 
 log = logs.get("agent.docker")
@@ -29,18 +30,30 @@ class Ends:
         self._watch = watch
 
     async def read(self, held: Held) -> Exit:
-        """Ask how it ended, however long the engine is away: it often is, when it has just ended all its containers."""
+        """How it ended, however long the engine is away: it often is, when it has just ended all its containers.
+
+        A container that somebody has restarted meanwhile has not ended.
+        """
         while True:
+            await held.ended.wait()
             try:
                 await self._watch.ensure()
-                return await self._ask_exit(held)
+                if (exit_ := await self._ask_exit(held)) is not None:
+                    return exit_
             except Unavailable as error:
                 log.info("how a container ended is not known yet", container=held.name, error=str(error))
                 await self._watch.came(RETRY_MAX_S)
                 await asyncio.sleep(RETRY_FIRST_S)
 
-    async def _ask_exit(self, held: Held) -> Exit:
+    async def _ask_exit(self, held: Held) -> Exit | None:
+        """None: it runs."""
         found = await ask(self._engine.inspect(held.name))
+        if found is not None and found["State"]["Running"]:
+            held.ended.clear()
+            found = await ask(self._engine.inspect(held.name))  # had it died again before that, nobody would tell
+            if found is not None and found["State"]["Running"]:
+                return None
+            held.ended.set()
         if found is None:
             return Exit(ExitReason.EXECUTOR_DIED, message="its container was removed by somebody else")
         limited = bool((found.get("HostConfig") or {}).get("Memory"))
@@ -52,14 +65,17 @@ class Ends:
                 exit_ = replace(exit_, message=f"{exit_.message}, which no stop asked for: maybe at its memory limit")
         if held.over_quota:
             exit_ = replace(exit_, reason=ExitReason.DISK, message=held.over_quota)
-        return replace(exit_, tail=await self._tail(held.name))
+        return replace(exit_, tail=await self._tail(held))
 
-    async def _tail(self, name: str) -> str:
-        for stream in ("stderr", "stdout"):
-            _, data = await ask(self._engine.tail(name, stream, protocol.TAIL_BYTES_MAX, TAIL_LINES))
-            if data:
-                return protocol.tail_text(data)
-        return ""
+    async def _tail(self, held: Held) -> str:
+        tails = await asyncio.gather(*(self._end_of(held, stream) for stream in STREAMS))
+        return protocol.tail_text(next((data for data in tails if data), b""))
+
+    async def _end_of(self, held: Held, stream: Stream) -> bytes:
+        _, data = await ask(self._engine.tail(held.name, stream, protocol.TAIL_BYTES_MAX, TAIL_LINES))
+        if not data:
+            held.silent.add(stream)
+        return data
 
     async def stop(self, held: Held, grace_s: float) -> None:
         """As `Executor.stop`."""

@@ -30,6 +30,7 @@ from edgerm_agent.executors.docker.starts import Starts
 from edgerm_agent.executors.docker.watch import Watch
 from edgerm_agent.executors.quota import Quotas
 
+ALIVE = ("running", "paused", "restarting")
 END_OF_LOG_S = 5.0  # the engine tells the end of a log before that of its container
 
 Json = dict[str, Any]
@@ -159,9 +160,10 @@ class DockerExecutor:
 
     async def _look(self) -> None:
         """Catch up after a (re)connection."""
+        known = [(key, held) for key, held in self._held.items() if not held.starting]  # what starts meanwhile is newer
         found = {container.key_of(entry.get("Labels")): entry["State"] for entry in await self._find()}
-        for key, held in self._held.items():
-            if not held.starting and found.get(key) not in ("running", "paused", "restarting"):
+        for key, held in known:
+            if found.get(key) not in ALIVE:
                 held.ended.set()
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
@@ -206,7 +208,7 @@ class DockerExecutor:
             return
         if not held.ended.is_set():
             raise Unavailable(f"the container of task {handle.key} has not ended")
-        await ask(self._engine.remove(held.name))
+        await ask(self._engine.remove(held.name, force=True))  # somebody may have started it again
         self._forget(handle.key)
 
     def _forget(self, key: TaskKey) -> None:
@@ -221,6 +223,8 @@ class DockerExecutor:
         held = await self._take(handle)
         if held is None:
             raise NotFound(f"the Docker engine holds no container of task {handle.key}, nor its output")
+        if stream in held.silent:
+            return Chunk(0, b"", True)
         ended = held.ended.is_set()
         if offset < 0:
             total, data = await ask(self._engine.tail(held.name, stream, min(-offset, READ_BYTES_MAX), "all"))

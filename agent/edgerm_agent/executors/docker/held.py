@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from edgerm.core.errors import NotFound, Unavailable
 from edgerm.core.ids import AgentId, TaskKey
-from edgerm.plugin.executor import Exit
+from edgerm.plugin.executor import Exit, Stream
 from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.engine import EngineError
 
@@ -35,6 +35,7 @@ class Held:
     kill_at: float | None = None
     killer: asyncio.Task[None] | None = None
     exit: asyncio.Task[Exit] | None = None
+    silent: set[Stream] = field(default_factory=set)  # it ended without a byte on these
 
 
 def is_task(found: Json, agent_id: AgentId, key: TaskKey) -> bool:

@@ -16,6 +16,7 @@ from edgerm_agent.executors.docker.held import RETRY_FIRST_S, RETRY_MAX_S, Held,
 from edgerm_agent.executors.docker.pulls import Pulls
 from edgerm_agent.executors.docker.watch import Watch
 
+SLOW_S = 5.0  # a start that takes longer is told of: the engine may hang
 GIVEN_UP = "the start was given up before the container ran"
 
 Json = dict[str, Any]
@@ -49,6 +50,7 @@ class Starts:
         self._pulls = pulls
         self._held = held
         self._body = body
+        self._hangs = f"waits for the Docker engine at {engine.url}: it has not answered for {SLOW_S:.0f} s"
         self._starts: dict[TaskKey, Start] = {}
 
     def __contains__(self, key: TaskKey) -> bool:
@@ -114,12 +116,15 @@ class Starts:
         body = self._body(spec, info)
         name = container.name_of(self._agent_id, spec.key)
         held = self._held[spec.key] = Held(name, starting=True)  # before it exists: its end may be told at once
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self._say, spec.key, self._hangs)
         try:
             held.id = await self._engine.launch(name, body, lambda found: is_task(found, self._agent_id, spec.key))
         except BaseException as error:
             self._starts[spec.key].uncertain = isinstance(error, Unavailable)
             del self._held[spec.key]
             raise
+        finally:
+            slow.cancel()
         held.starting = False
 
     async def _pull(self, spec: LaunchSpec) -> None:
