@@ -74,7 +74,7 @@ def command(
     master: str,
 ) -> None:
     """Run one task: `edgerm run --wasm module.wasm -- 1 2`, `edgerm run --process -- ls -l`, `edgerm run --docker
-    nginx --port 8080:80`.
+    nginx --port 31080:80`.
 
     Its output comes here while it runs. Ctrl-C ends it, and waits until it has ended. The exit status is the task's;
     128+N if signal N ended it, 124 if it took longer than --timeout, 134 for a module that trapped, and 125 if edgerm
