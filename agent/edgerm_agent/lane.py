@@ -20,7 +20,6 @@ from edgerm_agent.core.events import Event, SendFrame
 STREAMS_MAX = 64
 CREDIT_BYTES_MAX = 1 << 24
 DEADLINE_S = 60.0  # without any frame from the master for so long a stream is dropped
-REASON_CHARACTERS = 300
 
 log = logs.get("agent.lane")
 
@@ -103,10 +102,9 @@ class Lane:
         try:
             await work(stream)
         except NotFound as error:
-            self._say(number, Close(f"not found: {error}"[:REASON_CHARACTERS]))
+            self._say(number, Close(f"not found: {error}"))
         except (Unavailable, TimeoutError) as error:
-            why = str(error) or f"no word from the master for {DEADLINE_S:.0f} s"
-            self._say(number, Close(why[:REASON_CHARACTERS]))
+            self._say(number, Close(str(error) or f"no word from the master for {DEADLINE_S:.0f} s"))
         except Exception as error:
             log.error("a stream failed by a fault of ours", exc_info=error)
             self._say(number, Close("a fault of the agent, see its log"))

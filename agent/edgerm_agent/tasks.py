@@ -7,6 +7,7 @@ a reason that may pass is tried again for as long as it takes, because only the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -149,27 +150,12 @@ class Tasks:
         try:
             for ref in effect.needs:
                 await self._blobs.fetch(ref, self._source)
-            if effect.wakes:
-                await self._wake(effect.wakes)
+            if name := effect.wakes:
+                await self._insist(effect.key, lambda: self._instance(name), START_S)
         except EdgermError as error:
             self._post(FetchFailed(effect.key, str(error)))
         else:
             self._post(Fetched(effect.key))
-
-    async def _wake(self, name: str) -> None:
-        """Start what is behind an executor that sleeps. Raises `Unavailable` if that fails for too long."""
-        loop = asyncio.get_running_loop()
-        until, wait_s = loop.time() + START_S, RETRY_FIRST_S
-        while True:
-            try:
-                await self._instance(name)
-                return
-            except Unavailable as error:
-                log.warning("an executor does not wake up yet", executor=name, error=str(error))
-                if loop.time() > until:
-                    raise
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, RETRY_MAX_S)
 
     async def _start(self, effect: Start, starting: _Starting) -> None:
         key, executor = effect.key, self._executors[effect.task.executor]
@@ -301,13 +287,16 @@ class Tasks:
         except EdgermError as error:
             log.warning("the output of a task is lost", task=str(handle.key), stream=stream, error=str(error))
 
-    async def _insist(self, key: TaskKey, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it, again and again while it is not possible now."""
-        wait_s = RETRY_FIRST_S
+    async def _insist(self, key: TaskKey, work: Callable[[], Awaitable[T]], patience_s: float = math.inf) -> T:
+        """Do it, again and again while it is not possible now; raises `Unavailable` when that took too long."""
+        loop = asyncio.get_running_loop()
+        until, wait_s = loop.time() + patience_s, RETRY_FIRST_S
         while True:
             try:
                 return await work()
             except Unavailable as error:
                 log.warning("an executor does not answer, trying again", task=str(key), error=str(error))
+                if loop.time() > until:
+                    raise
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_MAX_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from edgerm.core.blobs import Digest
 from edgerm.core.errors import Invalid
 
 CREATED = 0x41  # 2.01
@@ -28,6 +29,11 @@ PAYLOAD_BYTES_MAX = 1024
 BLOCK_BYTES_MAX = 1024
 BLOCK_BYTES_MIN = 16
 DIAGNOSTIC_BYTES_MAX = 255
+
+
+def etag_of(digest: Digest) -> bytes:
+    """The ETag of a blob: at most 8 bytes are allowed (RFC 7252, 5.10.6)."""
+    return bytes.fromhex(digest)[:8]
 
 
 class Block(NamedTuple):

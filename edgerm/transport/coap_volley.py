@@ -168,8 +168,5 @@ class Volley:
         if self._tries and now_s > self._heard_s + SILENCE_S:
             raise Unavailable(f"no answer from {self._sockets[-1].address} for {SILENCE_S:.0f} s")
 
-    def _late(self, attempt: _Try, now_s: float) -> bool:
-        return attempt.sent_s + self._window.rto_s <= now_s
-
     def _due_s(self) -> float | None:
         return self._in_flight[0].sent_s + self._window.rto_s if self._in_flight else None

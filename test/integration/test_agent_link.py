@@ -9,20 +9,15 @@ from pathlib import Path
 
 import pytest_asyncio
 from aiohttp import web
+from support.caller import JOIN, Caller
 
 from edgerm.core.blobs import digest_of
-from edgerm.core.ids import AgentId
-from edgerm.core.link import Beat, BeatAnswer, Join, Stale, Welcome
-from edgerm.core.scheduler import AgentSpec, BlobRef
-from edgerm.store.blobs import BlobStore
+from edgerm.core.link import Beat, BeatAnswer, Stale, Welcome
+from edgerm.core.scheduler import BlobRef
 from edgerm.wire.codec import link as codec
-from edgerm_agent.blobs import Blobs
 from edgerm_agent.core.effects import Send
-from edgerm_agent.core.events import BeatAnswered, Event, JoinAnswered, Rang, RequestFailed
-from edgerm_agent.link import Link
+from edgerm_agent.core.events import BeatAnswered, JoinAnswered, Rang, RequestFailed
 
-AGENT_ID = AgentId("0" * 32)
-JOIN = Join(AGENT_ID, 1, AgentSpec("here"))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -40,26 +35,6 @@ async def server(**routes: Handler) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-class Caller:
-    """A link, and what it tells."""
-
-    def __init__(self, path: Path) -> None:
-        self.blobs = Blobs(BlobStore(path, 1 << 24), set)
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.link: Link | None = None
-
-    def dial(self, *masters: str) -> Link:
-        """A link to these masters."""
-        self.link = Link(masters, self.blobs, AGENT_ID)
-        self.link.begin(self.events.put_nowait, lambda: None)
-        return self.link
-
-    async def next(self) -> Event:
-        """What was told next."""
-        async with asyncio.timeout(20):
-            return await self.events.get()
 
 
 @pytest_asyncio.fixture

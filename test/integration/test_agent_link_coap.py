@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from support import coap_wire
+from support.caller import AGENT_ID, JOIN, Caller
 from support.coap_wire import NON
 from support.master import PATIENCE_S
 
 from edgerm.core.blobs import digest_of
 from edgerm.core.errors import Invalid, NotFound, Unavailable
-from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.core.link import Beat, BeatAnswer, Forget, Join, Order, Welcome
+from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
+from edgerm.core.link import Beat, BeatAnswer, Forget, Order, Welcome
 from edgerm.core.scheduler import AgentSpec, BlobRef
-from edgerm.store.blobs import BlobStore
 from edgerm.transport import coap_values as values
 from edgerm.transport.coap_client import CoapClient
 from edgerm.transport.coap_dial import Request, addresses_of
@@ -33,14 +33,10 @@ from edgerm.transport.coap_server import CoapServer, Observer, Route
 from edgerm.transport.coap_socket import Remote
 from edgerm.transport.coap_values import Block, CoapReply, CoapRequest, sliced
 from edgerm.wire.codec import link as codec
-from edgerm_agent.blobs import Blobs
 from edgerm_agent.core.effects import Send
-from edgerm_agent.core.events import BeatAnswered, Event, JoinAnswered, Rang, RequestFailed
-from edgerm_agent.link import Link
+from edgerm_agent.core.events import BeatAnswered, JoinAnswered, Rang, RequestFailed
 from edgerm_agent.link.coap import CoapFace
 
-AGENT_ID = AgentId("0" * 32)
-JOIN = Join(AGENT_ID, 1, AgentSpec("here"))
 KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
 WELCOME = codec.encode_join_answer(Welcome(7, 15.0))
 Handler = Callable[[CoapRequest], Awaitable[CoapReply]]
@@ -67,26 +63,6 @@ async def server(observer: Observer | None = None, **handlers: Handler) -> Async
         yield url
     finally:
         await made.close()
-
-
-class Caller:
-    """A link, and what it tells."""
-
-    def __init__(self, path: Path) -> None:
-        self.blobs = Blobs(BlobStore(path, 1 << 24), set)
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.link: Link | None = None
-
-    def dial(self, master: str, block_bytes: int = 1024) -> Link:
-        """A link to this master."""
-        self.link = Link([master], self.blobs, AGENT_ID, block_bytes)
-        self.link.begin(self.events.put_nowait, lambda: None)
-        return self.link
-
-    async def next(self) -> Event:
-        """What was told next."""
-        async with asyncio.timeout(PATIENCE_S):
-            return await self.events.get()
 
 
 async def count(some: Sized, least: int) -> None:
@@ -294,7 +270,7 @@ async def test_blocks_are_as_large_as_the_settings_say(caller: Caller) -> None:
 
     async with server(blob=blob) as url:
         ref = BlobRef(digest_of(data), len(data))
-        await caller.blobs.fetch(ref, caller.dial(url, 64))
+        await caller.blobs.fetch(ref, caller.dial(url, block_bytes=64))
     assert sizes == {64}
 
 

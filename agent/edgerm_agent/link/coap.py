@@ -17,7 +17,7 @@ from edgerm.core.link import COAP, Beat, BeatAnswer, Chunk, Join, JoinAnswer, St
 from edgerm.core.scheduler import BlobRef
 from edgerm.transport.coap_client import CoapClient, succeeded, told
 from edgerm.transport.coap_dial import Request
-from edgerm.transport.coap_values import INCOMPLETE, NAMED, NOT_FOUND, CoapReply
+from edgerm.transport.coap_values import INCOMPLETE, NAMED, NOT_FOUND, CoapReply, etag_of
 from edgerm.transport.status import ANSWERS
 from edgerm.wire.codec import link as codec
 from edgerm_agent.blobs import Body
@@ -26,7 +26,6 @@ from edgerm_agent.link.face import ANSWER_BYTES_MAX, no_blob
 CHUNK_BYTES = 896  # with digest and sizes within the budget of a datagram
 UPLOADS_MAX = 3  # of one message, which the master may drop before the request that names it arrives
 REGISTER_AGAIN_S = 300.0
-ETAG_BYTES = 8
 _CONFLICT = ANSWERS[Code.CONFLICT].coap
 
 
@@ -132,9 +131,8 @@ class CoapFace:
         return data
 
     async def _blocks(self, master: str, ref: BlobRef, offset_bytes: int) -> AsyncGenerator[bytes, None]:
-        etag = bytes.fromhex(ref.digest)[:ETAG_BYTES]
         blocks = self._client(master).get_blocks(
-            ("a", ref.digest), ref.size_bytes, offset_bytes, block_bytes=self._block_bytes, etag=etag
+            ("a", ref.digest), ref.size_bytes, offset_bytes, block_bytes=self._block_bytes, etag=etag_of(ref.digest)
         )
         try:
             async with aclosing(blocks):

@@ -10,16 +10,14 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from edgerm.core.errors import Invalid, UnsupportedMediaType
+from edgerm.core.errors import UnsupportedMediaType
 from edgerm.core.link import HTTP
 from edgerm.wire.content import PROTOBUF
 from edgerm_master.api.access import Action
 from edgerm_master.api.doorbells import Doorbells
 from edgerm_master.api.http import Route, open_stream, read_body
-from edgerm_master.api.link import answer_beat, answer_join
+from edgerm_master.api.link import REQUEST_BYTES_MAX, answer_beat, answer_join, session_of
 from edgerm_master.api.port import Port
-
-BODY_BYTES_MAX = 800_000  # what a message brings is stored in rows of at most 1 MB
 
 
 class AgentFace:
@@ -46,7 +44,7 @@ class AgentFace:
 
     async def doorbell(self, request: web.Request) -> web.StreamResponse:
         """A line for each ring, and one for each silent beat interval; a newer doorbell of a session ends the older."""
-        session, doorbell = _session(request), Doorbell()
+        session, doorbell = session_of(request.query.get("session", "")), Doorbell()
         self._doorbells.hang(session, doorbell)
         try:
             response = await open_stream(request, "text/plain", {})
@@ -100,11 +98,4 @@ async def _body(request: web.Request) -> bytes:
     content_type = request.headers.get("Content-Type", "")
     if content_type.partition(";")[0].strip().lower() != PROTOBUF:
         raise UnsupportedMediaType(f"Content-Type {content_type[:80]!r} is not read here; send {PROTOBUF}")
-    return await read_body(request, BODY_BYTES_MAX)
-
-
-def _session(request: web.Request) -> int:
-    text = request.query.get("session", "")
-    if not text.isascii() or not text.isdigit() or len(text) > 10:
-        raise Invalid(f"session {text[:20]!r} is no number; join gives one")
-    return int(text)
+    return await read_body(request, REQUEST_BYTES_MAX)

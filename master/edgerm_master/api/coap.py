@@ -27,6 +27,7 @@ from edgerm.transport.coap_values import (
     Block,
     CoapReply,
     CoapRequest,
+    etag_of,
     sliced,
 )
 from edgerm.transport.status import ANSWERS
@@ -35,12 +36,11 @@ from edgerm_master.api.access import Action
 from edgerm_master.api.blobs import Blobs
 from edgerm_master.api.blocks import Blocks
 from edgerm_master.api.doorbells import Doorbells
-from edgerm_master.api.link import answer_beat, answer_join
+from edgerm_master.api.link import answer_beat, answer_join, session_of
 from edgerm_master.api.port import Port
 from edgerm_master.api.uploads import Uploads
 
 MESSAGE = frozenset({OCTETS, NAMED})
-ETAG_BYTES = 8
 CONFLICT = ANSWERS[Code.CONFLICT].coap
 
 
@@ -97,7 +97,7 @@ class CoapFace:
     async def blob(self, request: CoapRequest) -> CoapReply:
         """2.05 with the block that is asked for, the first if none is; 4.04; 4.00 past the end."""
         digest = check_digest(request.path[1])
-        etag = bytes.fromhex(digest)[:ETAG_BYTES]
+        etag = etag_of(digest)
         answer = self._uploads.get(digest, self._now_s())
         if answer is not None:
             return sliced(CoapReply(CONTENT, answer, etag=etag), request.block2)
@@ -145,7 +145,4 @@ class _Doorbell:
 
 
 def _session(request: CoapRequest) -> int:
-    text = request.query[0] if len(request.query) == 1 else ""
-    if not text.isascii() or not text.isdigit() or len(text) > 10:
-        raise Invalid(f"session {text[:20]!r} is no number; join gives one")
-    return int(text)
+    return session_of(request.query[0] if len(request.query) == 1 else "")

@@ -12,9 +12,9 @@ from typing import Final
 from edgerm.core.blobs import Digest, digest_of
 from edgerm.core.errors import Invalid, TooLarge, Unavailable
 from edgerm.core.link import Chunk
+from edgerm_master.api.link import REQUEST_BYTES_MAX
 
 TOTAL_BYTES_MAX: Final = 8 << 20
-WHOLE_BYTES_MAX: Final = 800_000
 CHUNK_BYTES_MIN: Final = 16
 KEPT_S: Final = 120.0  # after the last use
 IDLE_S: Final = 10.0  # what was not used for so long gives way when there is no room
@@ -74,8 +74,8 @@ class Uploads:
         Raises `Invalid` if its bytes have another name, and forgets them; `TooLarge`; `Unavailable` if there is no
         room. Chunks of another shape begin anew.
         """
-        if chunk.size_bytes > WHOLE_BYTES_MAX:
-            raise TooLarge(f"a message of {chunk.size_bytes} bytes; at most {WHOLE_BYTES_MAX} are taken")
+        if chunk.size_bytes > REQUEST_BYTES_MAX:
+            raise TooLarge(f"a message of {chunk.size_bytes} bytes; at most {REQUEST_BYTES_MAX} are taken")
         if chunk.chunk_bytes < CHUNK_BYTES_MIN:
             raise Invalid(f"chunks of {chunk.chunk_bytes} bytes; at least {CHUNK_BYTES_MIN} are expected")
         kept = self._use(chunk.digest, now_s)

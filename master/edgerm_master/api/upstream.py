@@ -57,9 +57,7 @@ class Upstream:
         self._window: Window | None = None
         self._stream: AgentStream | None = None
         self._asked = 0  # the offset that the present stream was opened with
-        self._asker: Viewer | None = (
-            None  # who counts from the end, while the present stream is to tell it where that is
-        )
+        self._asker: Viewer | None = None  # who counts from the end, until the present stream tells where that is
         self._sent_to: int | None = None  # how far the present stream has come; None: it has said nothing yet
         self._credit_bytes = 0  # that the agent may still send
         self._timer: asyncio.TimerHandle | None = None

@@ -47,6 +47,7 @@ class UsageReader:
             task = self._port.core.tasks.get(key)
             if task is not None and task.live:
                 wanted.setdefault(task.record.task.agent_id, []).append(key)
+        self._forget_old()
         asked = {agent_id: self._measure(agent_id) for agent_id in wanted}
         if asked:
             await asyncio.wait(asked.values())
@@ -59,11 +60,14 @@ class UsageReader:
                 _fill(answer, agent_id, told, wanted[agent_id])
         return answer
 
+    def _forget_old(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for agent_id, old in list(self._measurements.items()):
+            if now_s - old.asked_s > SHARED_S and old.told.done():
+                del self._measurements[agent_id]
+
     def _measure(self, agent_id: AgentId) -> asyncio.Task[dict[TaskKey, TaskUsage] | str]:
         now_s = asyncio.get_running_loop().time()
-        for known, old in list(self._measurements.items()):
-            if now_s - old.asked_s > SHARED_S and old.told.done():
-                del self._measurements[known]
         measurement = self._measurements.get(agent_id)
         if measurement is None or now_s - measurement.asked_s > SHARED_S:
             work = asyncio.create_task(self._ask(agent_id), name=f"stats {agent_id}")

@@ -60,8 +60,7 @@ class DockerExecutor:
         self._log_bytes = log_bytes
         self._label = f"{container.AGENT}={agent_id}"
         self._engine = Engine(url)
-        self._watch = Watch(self._engine, self._label, self._happened)
-        self._watch.begin(self._look)
+        self._watch = Watch(self._engine, self._label, self._happened, self._look)
         self._pulls = Pulls(self._engine, pull_stall_s)
         self._logs = Logs(self._engine)
         self._quotas = Quotas(self._over_quota)

@@ -20,24 +20,26 @@ log = logs.get("agent.docker")
 
 
 class Watch:
-    """Keeps one event stream open, from the first `ensure` on. `look` is called after each (re)connection."""
+    """Keeps one event stream open, from the first `ensure` on.
 
-    def __init__(self, engine: Engine, label: str, happened: Callable[[Json], None]) -> None:
+    `happened` is given each event. `look` is called after each (re)connection, to catch up with what happened while
+    nobody listened.
+    """
+
+    def __init__(
+        self, engine: Engine, label: str, happened: Callable[[Json], None], look: Callable[[], Awaitable[None]]
+    ) -> None:
         self.info: Json = {}
         self._engine = engine
         self._label = label
         self._happened = happened
-        self._look: Callable[[], Awaitable[None]]
+        self._look = look
         self._lock = asyncio.Lock()
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
         self._feed: Feed | None = None
         self._retry: asyncio.Task[None] | None = None
         self._closed = False
-
-    def begin(self, look: Callable[[], Awaitable[None]]) -> None:
-        """What catches up with what happened while nobody listened."""
-        self._look = look
 
     @property
     def is_up(self) -> bool:

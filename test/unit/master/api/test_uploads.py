@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgerm.core.blobs import digest_of
 from edgerm.core.errors import Invalid, TooLarge, Unavailable
 from edgerm.core.link import Chunk
-from edgerm_master.api.uploads import CHUNK_BYTES_MIN, IDLE_S, KEPT_S, WHOLE_BYTES_MAX, Uploads
+from edgerm_master.api.link import REQUEST_BYTES_MAX
+from edgerm_master.api.uploads import CHUNK_BYTES_MIN, IDLE_S, KEPT_S, Uploads
 
 
 def chunks(data: bytes, chunk_bytes: int) -> list[Chunk]:
@@ -61,7 +62,7 @@ def test_chunks_of_another_shape_begin_anew() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"size_bytes": WHOLE_BYTES_MAX + 1}, TooLarge),
+        ({"size_bytes": REQUEST_BYTES_MAX + 1}, TooLarge),
         ({"chunk_bytes": CHUNK_BYTES_MIN - 1}, Invalid),
     ],
 )

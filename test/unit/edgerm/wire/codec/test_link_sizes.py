@@ -32,7 +32,7 @@ from edgerm.wire.codec.status import TEXT_BYTES_MAX
 from edgerm.wire.codec.tasks import EXCERPT_BYTES_MAX, excerpt, offload, task_spec
 from edgerm.wire.v1.tasks_pb2 import TaskInfo
 from edgerm_agent.link.face import ANSWER_BYTES_MAX
-from edgerm_master.api.agent import BODY_BYTES_MAX
+from edgerm_master.api.link import REQUEST_BYTES_MAX
 
 T = TypeVar("T")
 
@@ -292,7 +292,7 @@ def test_many_large_tasks_and_statuses_are_read_by_the_master() -> None:
     told = [link.TaskReport(KEY, TaskState.RUNNING, 1, ID, task) for _ in range(MANY)]
     parts = join_parts(half, told)
     assert sum(len(part.tasks) for part in parts) == MANY
-    assert max(len(encode_join(part)) for part in parts) <= min(link.HTTP.budget_bytes + 8192, BODY_BYTES_MAX)
+    assert max(len(encode_join(part)) for part in parts) <= min(link.HTTP.budget_bytes + 8192, REQUEST_BYTES_MAX)
     text = WIDE * 100_000
     status = Status(
         KEY.task_id, TaskState.FAILED, message=text, trap=text, output_tail=text, detail=text, extra=b"x" * 10**6
@@ -300,7 +300,9 @@ def test_many_large_tasks_and_statuses_are_read_by_the_master() -> None:
     half.report(link.Update(KEY, 1, status))
     for _ in range(MANY):
         half.report(link.Update(KEY, 1, replace(status, message=WIDE * 1024, trap="", output_tail="", extra=b"")))
-    assert len(encode_beat(beat_of(half), AGENT_ID)) <= min(link.HTTP.budget_bytes + 8 * TEXT_BYTES_MAX, BODY_BYTES_MAX)
+    assert len(encode_beat(beat_of(half), AGENT_ID)) <= min(
+        link.HTTP.budget_bytes + 8 * TEXT_BYTES_MAX, REQUEST_BYTES_MAX
+    )
 
 
 def test_an_answer_that_no_agent_could_read_is_shortened() -> None:
