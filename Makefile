@@ -14,6 +14,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 SIM_SEEDS ?= 1000
+SIM_AGENTS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -38,11 +39,12 @@ check: $(DEV) ## lint, format, types and import contracts; fast
 proto: $(DEV) ## generate edgerm/wire/v1 from proto/
 	$(PY) proto/generate.py
 
-docs: $(DEV) ## print the pages that come from code: docs/states.md
+docs: $(DEV) ## the pages that strangers read, as a site: docs/_build/html
 	$(PY) docs/states.py
+	$(PY) docs/build.py
 
-sim: $(DEV) ## the simulator over many seeds: SIM_SEEDS=1000
-	$(PY) -m edgerm.testing.sim --seeds $(SIM_SEEDS)
+sim: $(DEV) ## the simulator over many seeds: SIM_SEEDS=1000; or one great fleet: SIM_AGENTS=10000
+	$(PY) -m edgerm.testing.sim $(if $(SIM_AGENTS),--agents $(SIM_AGENTS),--seeds $(SIM_SEEDS))
 
 bench: $(DEV) ## measure against floors and peers in the same run
 	$(PY) test/bench/run.py $(BENCH_ARGS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgerm.core import link, tasks
-from edgerm.sdk.core import session
+from edgerm.sdk.core import moves as session_moves
 from edgerm_master.core import agents, frameworks
 
 PAGE = Path(__file__).with_name("states.md")
@@ -45,7 +45,7 @@ MACHINES = [
     ),
     Machine(
         "The agent's half of the link",
-        "`edgerm/core/link/agent_half.py`, `LINK_MOVES`",
+        "`edgerm/core/link/moves.py`, `LINK_MOVES`",
         "How an agent stands with its master ([link.md](link.md)). Contact lost ends nothing.",
         link.LinkState.APART,
         link.LINK_MOVES,
@@ -58,6 +58,13 @@ MACHINES = [
         agents.AGENT_MOVES,
     ),
     Machine(
+        "An agent's duty",
+        "`edgerm_master/core/agents.py`, `DUTY_MOVES`",
+        "What an operator wants an agent to be used for, beside how it stands; it outlives links, agents and masters.",
+        agents.Duty.ACTIVE,
+        agents.DUTY_MOVES,
+    ),
+    Machine(
         "A framework, as the master sees it",
         "`edgerm_master/core/frameworks.py`, `FRAMEWORK_MOVES`",
         "A new framework subscribes at once; one that the registry knows is disconnected until it comes back.",
@@ -66,10 +73,10 @@ MACHINES = [
     ),
     Machine(
         "A framework's session, in the SDK",
-        "`edgerm/sdk/core/session.py`, `SESSION_MOVES`",
+        "`edgerm/sdk/core/moves.py`, `SESSION_MOVES`",
         "It subscribes, and again with its id whenever the stream breaks, until one side ends it.",
-        session.SessionState.DISCONNECTED,
-        session.SESSION_MOVES,
+        session_moves.SessionState.DISCONNECTED,
+        session_moves.SESSION_MOVES,
     ),
 ]
 

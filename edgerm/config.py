@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -89,11 +89,38 @@ def _flatten(
         kind = kinds[key]
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             if not isinstance(value, dict):
-                raise Invalid(f"{source}: {'.'.join(path)} is a table, not {value!r}: write [{'.'.join(path)}]")
+                name = ".".join(path)
+                raise Invalid(f"{source}: {name} is a table, not {value!r:.200}: write {_headers(kind, name)}")
             found.update(_flatten(kind, value, source, path))
         else:
+            _check_list(kind, value, f"{source}: {'.'.join(path)}")
             found[path] = value
     return found
+
+
+def _headers(settings: type[msgspec.Struct], name: str) -> str:
+    """How the table of this name, and the lists of tables in it, begin."""
+    lists = [inner for inner, kind in get_type_hints(settings).items() if _element(kind) is not None]
+    return " or ".join([f"[{name}]", *(f"[[{name}.{inner}]]" for inner in lists)])
+
+
+def _element(kind: Any) -> type[msgspec.Struct] | None:
+    """Of which tables a setting is a list; None: it is none."""
+    args = get_args(kind) if get_origin(kind) is tuple else ()
+    return args[0] if args and isinstance(args[0], type) and issubclass(args[0], msgspec.Struct) else None
+
+
+def _check_list(kind: Any, value: Any, where: str) -> None:
+    """As `_flatten` does with tables: keys in a list of tables that do not exist are refused."""
+    element = _element(kind)
+    if element is None or not isinstance(value, list):
+        return
+    kinds = get_type_hints(element)
+    for number, table in enumerate(value):
+        for key, inner in table.items() if isinstance(table, dict) else ():
+            if key not in kinds:
+                raise Invalid(f"{where}[{number}].{key} is not a setting{_nearest(key, kinds, ())}")
+            _check_list(kinds[key], inner, f"{where}[{number}].{key}")
 
 
 def _nearest(key: str, known: Mapping[str, Any], above: tuple[str, ...]) -> str:
@@ -137,5 +164,9 @@ def _merge(merged: dict[str, Any], origins: dict[str, str], values: Mapping[tupl
 def _explained(error: msgspec.ValidationError, origins: Mapping[str, str]) -> Invalid:
     """msgspec says `… - at `$.a.b``; say where that value came from."""
     problem, _, where = str(error).partition(" - at `$.")
-    key = where.rstrip("`").partition("[")[0]
-    return Invalid(f"{origins.get(key, key or 'settings')}: {problem}")
+    where = where.rstrip("`")
+    key, bracket, _ = where.partition("[")
+    origin = origins.get(key, key or "settings")
+    if bracket:  # the whole list would be no help
+        origin = origin.partition(f"{key} = ")[0] + where
+    return Invalid(f"{origin}: {problem}")

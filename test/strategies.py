@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgerm.core import link
 from edgerm.core.blobs import Digest, digest_of
+from edgerm.core.constraints import Constraints, any_of
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId, TaskKey
 from edgerm.core.resources import Amount, Reservation, ResourceKey, Resources, coalesce
 from edgerm.core.scheduler import (
@@ -16,6 +17,7 @@ from edgerm.core.scheduler import (
     Accept,
     Acknowledge,
     AgentSpec,
+    AnswerInverse,
     BlobRef,
     Call,
     Capability,
@@ -25,11 +27,16 @@ from edgerm.core.scheduler import (
     Failure,
     FrameworkSpec,
     Heartbeat,
+    InverseOffer,
+    InverseOffers,
     Kill,
+    Message,
     Offer,
     Offers,
     Reconcile,
+    Request,
     Rescind,
+    RescindInverse,
     Revive,
     Status,
     Subscribed,
@@ -37,6 +44,7 @@ from edgerm.core.scheduler import (
     TaskSpec,
     Teardown,
     Update,
+    UpdateFramework,
 )
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.wire.codec.infos import agent_info, agent_spec, attributes_info, framework_info, framework_spec
@@ -110,8 +118,13 @@ def frameworks(draw: st.DrawFn) -> FrameworkSpec:
         failover_timeout_s=draw(spans_s),
         capabilities=capabilities,
         principal=draw(texts),
+        checkpoint=draw(st.booleans()),
     )
-    return framework_spec(framework_info(spec))
+    message = framework_info(spec)
+    for role in draw(st.lists(roles, max_size=2)):
+        amounts = message.offer_filters[role].min_allocatable_resources.quantities.add()
+        amounts.quantities["cpus"].value = draw(st.sampled_from([0.0, 0.5, 8.0]))
+    return framework_spec(message)
 
 
 @st.composite
@@ -223,20 +236,46 @@ statuses = st.builds(
 role_tuples = st.lists(roles, max_size=3).map(tuple)
 offer_id_tuples = st.lists(offer_ids, max_size=3).map(tuple)
 refusals_s = st.floats(0, REFUSE_MAX_S)
+offer_constraints = st.sampled_from(
+    [any_of([["zone=a", "!gpu"], ["@hostname~box[0-9]+"]]), any_of([["@@at!=x"]]), any_of([["@zone!~a|b", "rack"]])]
+)
+
+
+def _constrained(some: tuple[str, ...]) -> st.SearchStrategy[dict[str, Constraints]]:
+    """Constraints for some of these roles."""
+    return st.dictionaries(st.sampled_from(some), offer_constraints, max_size=2) if some else st.just({})
+
+
+messages = st.builds(Message, agent_ids, ids.map(ExecutorId), st.binary(min_size=1, max_size=9))
 calls: st.SearchStrategy[Call] = st.one_of(
     st.builds(Accept, offer_id_tuples, st.lists(inline_tasks, max_size=2).map(tuple), refusals_s),
     st.builds(Decline, offer_id_tuples, refusals_s),
+    st.builds(AnswerInverse, offer_id_tuples, st.booleans()),
     st.builds(Revive, role_tuples),
     st.builds(Suppress, role_tuples),
     st.builds(Kill, task_ids, st.none() | agent_ids, st.none() | spans_s),
     st.builds(Acknowledge, agent_ids, task_ids, st.binary(min_size=16, max_size=16)),
+    messages,
     st.builds(Reconcile, st.lists(st.tuples(task_ids, st.none() | agent_ids), max_size=3).map(tuple)),
     st.just(Teardown()),
+    st.just(Request()),  # what it asks for is not read
+    frameworks().flatmap(
+        lambda spec: st.builds(
+            UpdateFramework,
+            st.just(spec),
+            role_tuples,
+            _constrained(spec.roles),
+        )
+    ),
 )
+inverse_offers = st.builds(InverseOffer, offer_ids, framework_ids, agent_ids, spans_s, st.none() | spans_s)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Subscribed, framework_ids, spans_s),
     st.builds(Rescind, offer_ids),
+    st.builds(InverseOffers, st.lists(inverse_offers, max_size=2).map(tuple)),
+    st.builds(RescindInverse, offer_ids),
     st.builds(Update, statuses),
+    messages,
     st.builds(Failure, agent_ids),
     st.builds(Failure, agent_ids, ids.map(ExecutorId), st.integers(-(2**31), 2**31 - 1)),
     st.builds(Error, texts),
@@ -289,9 +328,17 @@ join_answers: st.SearchStrategy[link.JoinAnswer] = st.one_of(
     st.builds(link.Welcome, sessions, st.integers(1, 10**6).map(lambda ms: ms / 1000)),
     st.just(link.NextPart()),
     st.just(link.Stale()),
+    st.builds(link.Gone, st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)),
 )
-launches = st.builds(lambda task, key, role: link.Launch(_keyed(task, key), role, task), tasks, task_keys, roles)
-kills = st.builds(link.Kill, task_keys, st.none() | st.integers(0, 10**6).map(lambda ms: ms / 1000))
+request_ids = st.just("") | st.from_regex(r"[A-Za-z0-9._:/+=@~-]{1,64}", fullmatch=True)
+launches = st.builds(
+    lambda task, key, role, request: link.Launch(_keyed(task, key), role, task, request),
+    tasks,
+    task_keys,
+    roles,
+    request_ids,
+)
+kills = st.builds(link.Kill, task_keys, st.none() | st.integers(0, 10**6).map(lambda ms: ms / 1000), request_ids)
 orders = st.builds(link.Order, counters, st.one_of(launches, kills, st.builds(link.Forget, task_keys)))
 updates = st.builds(
     lambda key, seq, status, number: link.Update(key, seq, replace(status, task_id=key.task_id), number),
@@ -310,6 +357,8 @@ frames = st.builds(
         st.builds(link.Data, counters, st.binary(max_size=9), st.booleans()),
         st.builds(link.Credit, credits_bytes),
         st.builds(link.Close, texts),
+        st.builds(link.OpenInput, task_keys),
+        st.builds(link.MessagePart, st.none() | task_keys, st.binary(max_size=9), st.booleans()),
         st.builds(link.OpenStats, spans_s.filter(lambda span_s: span_s < 4e6)),
         st.builds(link.Stats, st.lists(usages, max_size=2).map(tuple), st.booleans()),
     ),
@@ -333,6 +382,7 @@ beats = st.builds(
     st.lists(updates, max_size=2).map(tuple),
     st.lists(frames, max_size=2).map(tuple),
     st.booleans(),
+    counters,
     counters,
 )
 beat_answers = st.just(link.REJOIN) | st.builds(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from edgerm.core.errors import Invalid
 
@@ -35,13 +36,16 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-def told(given: Mapping[str, str], enforced: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The operator's attributes, which executors there are, and what holds their tasks to each limit.
+def told(
+    given: Mapping[str, str], enforced: Mapping[str, Mapping[str, str]], box: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """What the box says of itself, the operator's attributes, the executors, and what holds their tasks to each limit.
 
+    `box`: such as `arch`; the operator's word counts more.
     `enforced`: by executor, by resource ("cpus", "mem", "disk"), as `Inspection.enforced` says it.
     """
     ours = {f"{OURS}executors": "{" + ",".join(sorted(enforced)) + "}"}
     for executor, limits in enforced.items():
         for resource, holder in limits.items():
             ours[f"{OURS}limit.{executor}.{resource}"] = holder
-    return {**given, **dict(sorted(ours.items()))}
+    return {**box, **given, **dict(sorted(ours.items()))}

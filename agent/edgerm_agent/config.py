@@ -97,6 +97,39 @@ class Coap(msgspec.Struct, frozen=True):
     block_bytes: Literal[16, 32, 64, 128, 256, 512, 1024] = 1024  # of a blob, in one datagram
 
 
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`device_nodes` of a device."""
+
+    host_path: str  # absolute
+    container_path: str = ""  # empty: the same
+    permissions: str = "rwm"  # some of r, w and m
+
+
+class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`volumes` of a device."""
+
+    host_path: str  # absolute
+    container_path: str = ""  # empty: the same
+    read_only: bool = False  # whether the task may only read it
+
+
+class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.declared]]`: one device, and what a task gets that has it."""
+
+    name: str  # of the resource as which it is offered; several devices may share it
+    id: str  # unique on this agent, such as /dev/video0
+    shared: bool = False  # several tasks may have it at once
+    device_nodes: tuple[Node, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    environment: dict[str, str] = {}  # msgspec copies it
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """`[devices]`"""
+
+    declared: tuple[Declared, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True):
     """All settings of an agent."""
 
@@ -111,6 +144,7 @@ class Config(msgspec.Struct, frozen=True):
     sandboxes: Sandboxes = Sandboxes()
     blobs: Blobs = Blobs()
     coap: Coap = Coap()
+    devices: Devices = Devices()
 
     @property
     def look_port(self) -> int | None:

@@ -5,13 +5,14 @@ What does not live here: how a ContainerInfo reads (`edgerm.wire.codec.container
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgerm.core.errors import Forbidden, Invalid
 from edgerm.core.resources import Resources
-from edgerm.plugin.executor import ContainerSpec, Mount, PortMapping
+from edgerm.plugin.device import NO_SETUP, Mount, Setup
+from edgerm.plugin.executor import ContainerSpec, PortMapping
 from edgerm.wire.codec.containers import (
     SANDBOX,
     Place,
@@ -56,10 +57,13 @@ class Allowed:
         return found
 
 
-def container_spec(message: TaskInfo, resources: Resources, sandbox: Path, allowed: Allowed) -> ContainerSpec:
+def container_spec(
+    message: TaskInfo, resources: Resources, sandbox: Path, allowed: Allowed, setup: Setup = NO_SETUP
+) -> ContainerSpec:
     """What is special about the container of `message`; makes directories in the sandbox that it mounts.
 
-    Raises `Invalid` if it asks for what cannot be had, `Forbidden` for what the operator does not allow.
+    `setup`: what its devices give; the operator has declared that, so it is allowed. Raises `Invalid` if the task asks
+    for what cannot be had, `Forbidden` for what the operator does not allow.
     """
     check_container(message, resources)  # whoever sent it: this is the box that would be spoilt
     container = message.container
@@ -76,12 +80,23 @@ def container_spec(message: TaskInfo, resources: Resources, sandbox: Path, allow
         mounts=(
             Mount(SANDBOX, str(sandbox), read_only=False, named=False),
             *(_mount(volume, sandbox, allowed) for volume in container.volumes),
+            *_free_mounts(setup, container.volumes),
         ),
         hostname=container.hostname,
         privileged=docker.privileged,
         force_pull=docker.force_pull_image,
         parameters=tuple((parameter.key, parameter.value) for parameter in docker.parameters),
+        nodes=setup.nodes,
     )
+
+
+def _free_mounts(setup: Setup, volumes: Iterable[Volume]) -> tuple[Mount, ...]:
+    """What the devices mount; raises `Invalid` where the task mounts something itself."""
+    taken = {container_path(volume) for volume in volumes}
+    for mount in setup.mounts:
+        if mount.container_path in taken:
+            raise Invalid(f"the task mounts {mount.container_path[:200]!r} itself, where a device of it has its own")
+    return setup.mounts
 
 
 def _mount(volume: Volume, sandbox: Path, allowed: Allowed) -> Mount:
@@ -101,11 +116,19 @@ def _on_this_box(place: Place, sandbox: Path, allowed: Allowed) -> Path:
     if not found.is_relative_to(_resolved(str(sandbox))):
         raise Forbidden(f"the task mounts {place.at[:200]!r} of its sandbox, which leads out of it")
     try:
-        if not found.exists():
-            found.mkdir(parents=True)
+        _make(found)
     except OSError as error:
         raise Invalid(f"the task mounts {place.at[:200]!r} of its sandbox: {error.strerror}") from error
     return found
+
+
+def _make(folder: Path) -> None:
+    """With what is missing above it, and as the sandbox, for whatever user the image has."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    if missing:
+        folder.mkdir(parents=True)
+    for path in missing:
+        path.chmod(0o777)
 
 
 def _exists(path: Path) -> bool:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgerm.core.errors import Conflict, EdgermError
-from edgerm.core.resources import to_text
+from edgerm.core.resources import parse, to_text
 from edgerm.store.datadir import DataDir
 from edgerm_agent import attributes, engines, host
 from edgerm_agent.config import Config, Docker
+from edgerm_agent.devices.declared import check as check_devices
+from edgerm_agent.devices.declared import look
 from edgerm_agent.executors.wasm import find_problem
 from edgerm_agent.roster import NO_PACKAGE, limits_here, process_problem
 
@@ -29,7 +31,7 @@ class Line(NamedTuple):
 def check(settings: Config) -> list[tuple[str, bool, str]]:
     """Every line, in the order in which a person would look."""
     kinds = [_wasm(), _process(settings), _docker(settings.executors.docker)]
-    lines = [_python(), _data(settings.data_path), *kinds, *_limits(), _resources(settings)]
+    lines = [_python(), _data(settings.data_path), *kinds, *_limits(), _resources(settings), *_devices(settings)]
     return [(line.what, line.well, line.remedy) for line in lines]
 
 
@@ -85,6 +87,17 @@ def _limits() -> list[Line]:
     return [
         Line(f"{names.get(name, name)}: {holder}", holder != "none", "" if holder != "none" else WITHOUT_GROUPS)
         for name, holder in enforced.items()
+    ]
+
+
+def _devices(settings: Config) -> list[Line]:
+    declared = settings.devices.declared
+    try:
+        check_devices(declared, parse(settings.resources))
+    except EdgermError as error:
+        return [Line("devices", False, str(error))]
+    return [
+        Line(f"device {device.id} of {device.name}", not device.problem, device.problem) for device in look(declared)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ DISK_RESERVE_BYTES = 1 << 30
 DISK_RESERVE_SHARE = 0.05  # of the file system; a full disk would end the agent, not only a task
 PORTS = ((31000, 32000),)
 MIB = 1 << 20
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "i386": "386"}
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -28,6 +30,18 @@ def boot_id() -> str:
         return BOOT_ID.read_text().strip()
     except OSError:
         return ""
+
+
+def kind() -> dict[str, str]:
+    """What builds of a task differ by: `arch` (amd64, arm64, …, as container images name it), `os`, `distribution`."""
+    machine = platform.machine().lower()
+    found = {"arch": ARCHITECTURES.get(machine, machine), "os": platform.system().lower()}
+    try:
+        release = platform.freedesktop_os_release()
+        found["distribution"] = "-".join(filter(None, (release["ID"], release.get("VERSION_ID"))))
+    except (OSError, KeyError):
+        pass
+    return {name: value for name, value in found.items() if value}
 
 
 def detect(data_dir: Path) -> Resources:
@@ -53,3 +67,9 @@ def resources(text: str, detected: Resources) -> Resources:
     named = {part.partition(":")[0].strip() for part in text.split(";")}
     rest = Resources({key: amount for key, amount in detected.items() if key.name not in named})
     return given + rest
+
+
+def mount_points() -> list[str]:
+    """Where something is mounted (proc_pid_mountinfo(5): the fifth field, with blanks as \\040)."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    return [re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4]) for line in lines]

@@ -84,6 +84,16 @@ class Journal:
             self._store.apply(batch, self._fence)
 
 
+def inspect(store: api.Store) -> tuple[AgentId, list[Record]]:
+    """Whose journal this is and what it has, for a look only; raises `Invalid` for one that is no agent's."""
+    rows = list(store.load())
+    found = next((row for row in rows if row.kind == SELF), None)
+    if found is None:
+        raise Invalid("the journal does not say whose it is: no agent has ever started on it")
+    records = [CODEC.decode(row.kind, row.version, row.blob) for row in rows if row.kind != SELF]
+    return AgentId(json.loads(found.blob)["agent_id"]), records
+
+
 def _kind(record: Record) -> str:
     return "task" if isinstance(record, TaskRecord) else "run"
 

@@ -1,6 +1,6 @@
 """The agent's end of the ephemeral lane: streams that the master opened, with credit, turns and a deadline.
 
-What does not live here: how frames travel (the link), what a stream is about (`output.py`, `stats.py`). A stream has a
+What does not live here: how frames travel (the link), what a stream is about (`output.py` and others). A stream has a
 turn when all that it said is known to be with the master: so the link's queue never overflows, frames that a lost
 beat carried are not overtaken, and nothing piles up here while the master is away.
 """
@@ -8,12 +8,13 @@ beat carried are not overtaken, and nothing piles up here while the master is aw
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from edgerm import logs
 from edgerm.core.errors import NotFound, Unavailable
-from edgerm.core.link import Close, Credit, Data, Frame, OpenLog, OpenStats, Stats
+from edgerm.core.link import Close, Credit, Data, Frame, OpenInput, OpenLog, OpenStats, Stats
 from edgerm_agent.core.effects import FramesIn
 from edgerm_agent.core.events import Event, SendFrame
 
@@ -38,12 +39,22 @@ class Usages(Protocol):
         """The answer. Raises as `Outputs.send` does."""
 
 
+class Inputs(Protocol):
+    """Who writes tasks' open standard input; see `input.py`."""
+
+    async def send(self, opened: OpenInput, stream: LaneStream) -> None:
+        """Take what comes until the end. Raises as `Outputs.send` does."""
+
+
 class Lane:
     """All open streams, by the master's number. `unheard` tells the frames that the master is not known to have."""
 
-    def __init__(self, outputs: Outputs, usages: Usages, unheard: Callable[[], Iterable[Frame]]) -> None:
+    def __init__(
+        self, outputs: Outputs, usages: Usages, inputs: Inputs, unheard: Callable[[], Iterable[Frame]]
+    ) -> None:
         self._outputs = outputs
         self._usages = usages
+        self._inputs = inputs
         self._unheard = unheard
         self._post: Callable[[Event], None] = lambda event: None
         self._open: dict[int, LaneStream] = {}
@@ -64,6 +75,10 @@ class Lane:
                 self._begin(frame.stream, opened.credit_bytes, lambda stream: self._outputs.send(opened, stream))
             case OpenStats() as asked if stream is None:
                 self._begin(frame.stream, 0, lambda stream: self._usages.send(asked, stream))
+            case OpenInput() as wanted if stream is None:
+                self._begin(frame.stream, 0, lambda stream: self._inputs.send(wanted, stream))
+            case Data() as data if stream is not None:
+                stream.arrive(data)
             case Credit(credit_bytes) if stream is not None:
                 stream.grant(credit_bytes)
                 if not credit_bytes:  # the master asks whether we are there
@@ -112,25 +127,30 @@ class Lane:
             if self._open.get(number) is stream:
                 del self._open[number]
 
-    def _say(self, number: int, body: Data | Stats | Close) -> None:
+    def _say(self, number: int, body: Data | Stats | Credit | Close) -> None:
         self._post(SendFrame(Frame(number, body)))
 
 
 class LaneStream:
     """What one stream may send."""
 
-    def __init__(self, credit_bytes: int, post: Callable[[Data | Stats], None]) -> None:
+    def __init__(self, credit_bytes: int, post: Callable[[Data | Stats | Credit], None]) -> None:
         self.task: asyncio.Task[None]
         self.credit_bytes = min(credit_bytes, CREDIT_BYTES_MAX)
-        self.offset = 0  # up to which the output was sent
+        self.offset = 0  # up to which the output was sent, or the input taken
+        self.window_bytes = 0  # of input, that may be here and not taken
         self.turn = asyncio.Event()
         self.turn.set()
         self._post = post
         self._credit = asyncio.Event()
+        self._came: deque[Data] = deque()
+        self._came_to = 0  # of the input, whether taken or not
+        self._arrival = asyncio.Event()
+        self._fault = ""
         self._loop = asyncio.get_running_loop()
         self._heard_s = self._loop.time()
 
-    def say(self, body: Data | Stats) -> None:
+    def say(self, body: Data | Stats | Credit) -> None:
         """Send this; `had_turn` returns when it is with the master."""
         self.turn.clear()
         self._post(body)
@@ -140,6 +160,30 @@ class LaneStream:
         self.credit_bytes = min(self.credit_bytes + more_bytes, CREDIT_BYTES_MAX)
         self._heard_s = self._loop.time()
         self._credit.set()
+
+    def expect(self, window_bytes: int) -> None:
+        """Take input from `offset` on, at most so many bytes at once."""
+        self.window_bytes, self._came_to = window_bytes, self.offset
+
+    def arrive(self, data: Data) -> None:
+        """Data came from the master, which lives."""
+        self._heard_s = self._loop.time()
+        begin, end = data.offset, data.offset + len(data.data)
+        if begin != self._came_to or end > self.offset + self.window_bytes:
+            self._fault = f"the master sent bytes {begin} to {end} of the input, which it was not granted"
+        elif data.data or data.end:
+            self._came.append(data)
+            self._came_to = end
+        self._arrival.set()
+
+    async def arrived(self) -> Data:
+        """The next data. Raises `Unavailable` if something else came than what follows, or too much; `TimeoutError`."""
+        while not self._came and not self._fault:
+            self._arrival.clear()
+            await self._within_deadline(self._arrival)
+        if self._fault:
+            raise Unavailable(self._fault)
+        return self._came.popleft()
 
     def check(self) -> None:
         """Raises `TimeoutError` past the deadline."""

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgerm.core.blobs import Digest
+from edgerm.core.devices import items
 from edgerm.core.errors import Forbidden, Invalid
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.resources import MILLI, ResourceKey, Resources
 from edgerm.core.scheduler import TaskSpec
+from edgerm.plugin.device import NO_SETUP, Setup
 from edgerm.plugin.executor import LaunchSpec, Limits
 from edgerm.wire.codec.containers import SANDBOX
 from edgerm.wire.content import from_protobuf
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, TaskInfo
+from edgerm_agent import mailbox
 from edgerm_agent.containers import Allowed, command_of, container_spec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,32 +41,56 @@ def launch_spec(
     blob_path: Callable[[Digest], Path],
     users: Users,
     allowed: Allowed,
+    setup: Setup = NO_SETUP,
 ) -> LaunchSpec:
-    """What to start for `info`, the TaskInfo of `task`.
+    """What to start for `info`, the TaskInfo of `task`; `setup`: what its devices give.
 
     Raises `Invalid` if `info` is no TaskInfo or asks for what can never be started, `NotFound` for a blob that is not
     here, `Forbidden` for what no task may ask for.
     """
     message = from_protobuf(TaskInfo, info)
+    variables = _variables(key, task, message, agent_id, sandbox, setup)
     if task.executor == CONTAINERS:
-        return _container(
-            key, task, message, environment(key, agent_id, task.resources, message.command), sandbox, allowed
-        )
+        return _container(key, task, message, variables, sandbox, allowed, setup)
     wasm = message.container.wasm if message.container.HasField("wasm") else None
-    command = message.command
-    program, argv = _module_command(command, message.name) if wasm else program_of(command)
+    program, argv = _module_command(message.command, message.name) if wasm else program_of(message.command)
+    if not wasm:
+        _check_in_place(setup)
     return LaunchSpec(
         key=key,
         program=program,
         argv=argv,
-        env=tuple({"PATH": PATH, **environment(key, agent_id, task.resources, command)}.items()),
+        env=tuple({"PATH": PATH, **variables}.items()),
         sandbox=sandbox,
         stdin=blob_path(Digest(message.input.sha256.hex())) if message.HasField("input") else None,
         limits=limits_of(task.resources),
-        user=None if wasm else users.of(command),
+        user=None if wasm else users.of(message.command),
         module=blob_path(Digest(wasm.module.sha256.hex())) if wasm else None,
         entry_point=wasm.entry_point if wasm else "_start",
+        stdin_open=message.stdin_open,
+        messages=mailbox.place_of(sandbox, task.executor) if message.messages else None,
+        mounts=setup.mounts if wasm else (),
     )
+
+
+def _variables(
+    key: TaskKey, task: TaskSpec, message: TaskInfo, agent_id: AgentId, sandbox: Path, setup: Setup
+) -> dict[str, str]:
+    """What the task finds in its environment; a module finds host calls for messages instead of a socket."""
+    variables = {**dict(setup.env), **environment(key, agent_id, task.resources, message.command)}
+    if message.messages and task.executor != mailbox.WASM:
+        variables[mailbox.VARIABLE] = mailbox.told_path(SANDBOX if task.executor == CONTAINERS else str(sandbox))
+    return variables
+
+
+def _check_in_place(setup: Setup) -> None:
+    """A process sees the box as it is: what its devices mount lies where it lies. Raises `Invalid`."""
+    for mount in setup.mounts:
+        if mount.container_path != mount.source:
+            raise Invalid(
+                f"a device of the task shows {mount.source[:200]!r} at {mount.container_path[:200]!r}, which a process "
+                "cannot have: run the task in a container, or declare the device with one path"
+            )
 
 
 def _container(
@@ -73,9 +100,10 @@ def _container(
     variables: dict[str, str],
     sandbox: Path,
     allowed: Allowed,
+    setup: Setup,
 ) -> LaunchSpec:
     """No PATH of ours: the image has its own."""
-    container = container_spec(message, task.resources, sandbox, allowed)
+    container = container_spec(message, task.resources, sandbox, allowed, setup)
     program, argv = command_of(message.command)
     return LaunchSpec(
         key=key,
@@ -85,6 +113,8 @@ def _container(
         sandbox=sandbox,
         limits=limits_of(task.resources),
         user=allowed.user(message.command),
+        stdin_open=message.stdin_open,
+        messages=mailbox.place_of(sandbox, task.executor) if message.messages else None,
         container=container,
     )
 
@@ -145,6 +175,8 @@ def environment(key: TaskKey, agent_id: AgentId, resources: Resources, command: 
         "EDGERM_AGENT_ID": agent_id,
         "EDGERM_PORTS": ports_text(resources),
     }
+    if sets := " ".join(f"{name}={item}" for name, item in items(resources)):
+        variables["EDGERM_DEVICES"] = sets
     return variables
 
 

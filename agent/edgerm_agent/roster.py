@@ -123,7 +123,7 @@ class Roster:
     def _say_off(self, name: str, why: str) -> None:
         if self._why.get(name) != why:
             self._why[name] = why
-            log.info("an executor takes no tasks", executor=name, why=why)
+            log.info("an executor takes no tasks", executor=name, reason=why)
 
     # --- the engine ---
 
@@ -250,7 +250,7 @@ class Roster:
         for result in results:
             if isinstance(result, BaseException):
                 log.warning("tasks could not be ended", error=str(result))
-        await asyncio.to_thread(self._clear_groups)
+        await asyncio.to_thread(self.clear_groups)
 
     async def close(self) -> None:
         """Leave the executors; their tasks go on."""
@@ -263,9 +263,11 @@ class Roster:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [*self._watches.values(), *(task for task in (self._search, self._falling) if task is not None)]
 
-    def _clear_groups(self) -> None:
+    def clear_groups(self) -> list[str]:
+        """Kill and remove every group of this agent; those that stay. Blocks."""
         self.clear_orphans(())
         self._cgroups.discard()
+        return [str(group) for group in (*self._cgroups.orphans(()), *self._cgroups.orphan_threads(()))]
 
     async def _watch(self, name: str) -> None:
         wait_s = RETRY_FIRST_S

@@ -59,16 +59,25 @@ class Sandboxes:
             path.mkdir(mode=0o711, exist_ok=True)
             path.chmod(0o711)  # a task's user may pass through, whatever our umask is
 
-    def make(self, key: TaskKey) -> Path:
-        """The working directory for a task, made if it is missing. Raises `Unavailable`."""
+    def make(self, key: TaskKey, *, shared: bool = False) -> Path:
+        """The working directory for a task, made if it is missing. Raises `Unavailable`.
+
+        `shared`: whatever user an image has may use it, once it is mounted; from outside nobody but us gets there.
+        """
         folder = self._folder(key)
         work = folder / WORK
         with explained(folder, "free some space or check the disk"):
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
-                folder.chmod(0o711)
+                folder.chmod(0o700 if shared else 0o711)
             work.mkdir(mode=0o700, exist_ok=True)
+            if shared:
+                work.chmod(0o777)
         return work
+
+    def place(self, key: TaskKey) -> Path:
+        """The working directory of a task, whether it is there or not."""
+        return self._folder(key) / WORK
 
     def save(self, key: TaskKey, stream: Stream, chunk: Chunk) -> None:
         """Keep the last of what an ended task wrote; blocks. Nothing is kept of a task that has no sandbox."""

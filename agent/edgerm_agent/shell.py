@@ -5,6 +5,7 @@ What does not live here: how it is done (`link`, `tasks.py`, `lane.py`, `roster.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from edgerm.shell import Shell, Write
@@ -13,16 +14,18 @@ from edgerm_agent.core.agent import Agent
 from edgerm_agent.core.events import Event, Tick
 from edgerm_agent.lane import Lane
 from edgerm_agent.link import Link
+from edgerm_agent.notes import note
 from edgerm_agent.roster import Roster
 from edgerm_agent.tasks import Tasks
 
 
 class AgentShell(Shell[Agent, Event]):
-    """Runs the agent's core; `joined` is called at each session's begin."""
+    """Runs the agent's core; `joined` is called at each session's begin, `dismissed` is done when it may never join."""
 
     def __init__(self, core: Agent, write: Write) -> None:
         super().__init__(core, write, Tick())
         self.joined: Callable[[], None] = lambda: None
+        self.dismissed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why
 
     def connect(self, link: Link, tasks: Tasks, lane: Lane, roster: Roster) -> None:
         """Hand every kind of effect to its edge; before `start`."""
@@ -32,8 +35,13 @@ class AgentShell(Shell[Agent, Event]):
             link.listen(effect.session)
             self.joined()
 
+        def dismissed(effect: effects.Dismissed) -> None:
+            if not self.dismissed.done():
+                self.dismissed.set_result(effect.why)
+
         self.on(effects.Send, link.send)
         self.on(effects.SessionBegan, session_began)
+        self.on(effects.Dismissed, dismissed)
         self.on(effects.FramesIn, lane.take)
         self.on(effects.Fetch, tasks.fetch)
         self.on(effects.Start, tasks.start)
@@ -43,3 +51,4 @@ class AgentShell(Shell[Agent, Event]):
         self.on(effects.Release, tasks.release)
         self.on(effects.Discard, tasks.discard)
         self.on(effects.Sleep, roster.sleep)
+        self.on(effects.Noted, note)

@@ -16,13 +16,16 @@ from typing import Any, TypeVar
 from edgerm import logs
 from edgerm.core.errors import EdgermError, NotFound, Unavailable
 from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import TaskSpec
+from edgerm.plugin.device import NO_SETUP, Setup
 from edgerm.plugin.executor import Executor, Exit, ExitReason, Handle, LaunchFailed, LaunchSpec, Stream
 from edgerm_agent.blobs import Blobs, Source
 from edgerm_agent.containers import Allowed
 from edgerm_agent.core.effects import Abandon, Discard, Fetch, Release, Start, Stop, Watch
 from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Preparing, Started, StartFailed
-from edgerm_agent.launch import Users, launch_spec
+from edgerm_agent.launch import CONTAINERS, Users, launch_spec
+from edgerm_agent.mailbox import Mailboxes
 from edgerm_agent.news import News
 from edgerm_agent.sandboxes import Sandboxes
 
@@ -51,7 +54,10 @@ class _Starting:
 
 
 class Tasks:
-    """Carries out the core's effects on tasks. `instance` tells an executor's present instance, started if need be."""
+    """Carries out the core's effects on tasks.
+
+    `instance` tells an executor's present instance, started if need be; `setup` what a task gets of its devices.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,8 @@ class Tasks:
         users: Users,
         allowed: Allowed,
         instance: Callable[[str], Awaitable[str]],
+        setup: Callable[[Resources], Setup] = lambda _: NO_SETUP,
+        mailboxes: Mailboxes | None = None,
     ) -> None:
         self._agent_id = agent_id
         self._executors = executors
@@ -72,6 +80,8 @@ class Tasks:
         self._users = users
         self._allowed = allowed
         self._instance = instance
+        self._setup = setup
+        self._mailboxes = mailboxes or Mailboxes()
         self._running: set[asyncio.Task[None]] = set()
         self._starting: dict[TaskKey, _Starting] = {}
         self._releasing: dict[TaskKey, Handle] = {}
@@ -122,6 +132,7 @@ class Tasks:
 
     def discard(self, effect: Discard) -> None:
         """The task is forgotten."""
+        self._mailboxes.close(effect.key)
         self._sandboxes.discard(effect.key)
 
     async def close(self) -> None:
@@ -161,6 +172,10 @@ class Tasks:
         key, executor = effect.key, self._executors[effect.task.executor]
         try:
             spec = await self._spec_surely(key, effect.task)
+            if spec.messages is None:
+                self._mailboxes.refuse(key)
+            else:
+                self._mailboxes.open(key, spec.sandbox, executor.name)
             handle = await self._start_surely(executor, spec, starting)
         except LaunchFailed as error:
             self._post(StartFailed(key, str(error)))
@@ -195,10 +210,11 @@ class Tasks:
             task,
             info,
             agent_id=self._agent_id,
-            sandbox=self._sandboxes.make(key),
+            sandbox=self._sandboxes.make(key, shared=task.executor == CONTAINERS),
             blob_path=self._blobs.path,
             users=self._users,
             allowed=self._allowed,
+            setup=self._setup(task.resources),
         )
 
     async def _start_surely(self, executor: Executor, spec: LaunchSpec, starting: _Starting) -> Handle | None:
@@ -257,6 +273,7 @@ class Tasks:
         if not await self._insist(handle.key, lambda: executor.adopt(handle)):
             self._post(Ended(handle.key, Exit(ExitReason.EXECUTOR_DIED, message="what held the task is gone")))
             return
+        self._mailboxes.reopen(handle.key, self._sandboxes.place(handle.key), handle.executor)
         await self._await_end(executor, handle)
 
     async def _await_end(self, executor: Executor, handle: Handle) -> None:
@@ -264,6 +281,7 @@ class Tasks:
             exited = await self._insist(handle.key, lambda: executor.wait(handle))
         except NotFound as error:
             exited = Exit(ExitReason.EXECUTOR_DIED, message=str(error))
+        self._mailboxes.close(handle.key)
         self._releasing[handle.key] = handle  # from now on the core knows it no longer; its output is still there
         self._post(Ended(handle.key, exited))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
+
+from edgerm.cli.asking import USAGE, fail
 
 
 @click.command("agent", short_help="Run an agent, which gives this box's resources to a master and runs its tasks.")
@@ -33,6 +36,8 @@ import click
 @click.option("--resources", metavar="TEXT", help="Such as 'cpus:4;mem:2048;ports:[31000-32000]'; else detected.")
 @click.option("--attributes", metavar="TEXT", help="Such as 'zone:a;line:7'; frameworks see them in offers.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.  [info]")
+@click.option("--purge", is_flag=True, help="Do not run: end what a stopped agent left on this box, remove its data.")
+@click.option("--yes", is_flag=True, help="With --purge: do not ask.")
 @click.option("--lifeline", type=int, metavar="FD", hidden=True, help="End tasks and stop when this pipe ends.")
 def command(
     master: str | None,
@@ -44,6 +49,8 @@ def command(
     resources: str | None,
     attributes: str | None,
     log_level: str | None,
+    purge: bool,
+    yes: bool,
     lifeline: int | None,
 ) -> None:
     """Run an agent until SIGTERM or Ctrl-C. Its tasks run on meanwhile, and the next agent takes them back.
@@ -51,7 +58,9 @@ def command(
     Prints `ready agent_id=…` once the master has taken it in. Settings come from the file, then the environment
     (EDGERM_MASTER, EDGERM_DATA_DIR, …), then these flags. `edgerm doctor` tells what this box can do.
     """
-    from edgerm_agent.main import main  # noqa: PLC0415 - help must not wait for it
+    if yes and not purge:
+        raise click.UsageError("--yes is for --purge")
+    import edgerm_agent.main  # noqa: PLC0415 - help must not wait for it
 
     flags = {
         "master": master,
@@ -63,4 +72,16 @@ def command(
         "attributes": attributes,
         "log.level": log_level,
     }
-    raise SystemExit(main(config_file, flags, lifeline))
+    if purge:
+        raise SystemExit(edgerm_agent.main.purge(config_file, flags, lambda found: _agreed(found, yes=yes)))
+    raise SystemExit(edgerm_agent.main.main(config_file, flags, lifeline))
+
+
+def _agreed(found: str, *, yes: bool) -> bool:
+    """Say what will be removed, and ask unless that was answered before."""
+    click.echo(f"edgerm agent: will end and remove {found}", err=True)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        fail("nobody can be asked here: say --yes if you mean it", USAGE)
+    return click.confirm("Remove all of it?", err=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from edgerm.core.errors import EdgermError
     from edgerm.sdk.operator import Name, Operator
 
 FAILED, USAGE = 1, 2
@@ -42,6 +43,7 @@ def ask(master: str, what: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
     import asyncio  # noqa: PLC0415
 
     from edgerm.core.errors import Conflict, EdgermError, Invalid, Unavailable  # noqa: PLC0415
+    from edgerm.requests import begin_request, with_request  # noqa: PLC0415
     from edgerm.sdk.operator import Operator  # noqa: PLC0415
     from edgerm.transport.http_client import HttpClient  # noqa: PLC0415
 
@@ -49,23 +51,26 @@ def ask(master: str, what: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
         async with HttpClient(master) as client:
             return await what(Operator(client))
 
+    begin_request()
     try:
         return asyncio.run(asked())
     except (Conflict, Invalid) as error:
-        fail(error, USAGE)
+        fail(with_request(error), USAGE)
     except Unavailable as error:
         fail(with_remedy(error))
     except EdgermError as error:
-        fail(error)
+        fail(with_request(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
-def with_remedy(error: Exception) -> str:
+def with_remedy(error: EdgermError) -> str:
     """The error with what can be done about it."""
     if "cannot reach" in str(error):
         return f"{error}: start one with `edgerm up`, or name another with --master or EDGERM_MASTER"
-    return str(error)
+    from edgerm.requests import with_request  # noqa: PLC0415
+
+    return with_request(error)
 
 
 def task_name(text: str) -> Name:

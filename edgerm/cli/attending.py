@@ -11,10 +11,11 @@ import signal
 import sys
 from dataclasses import dataclass
 
+from edgerm.cli.feeding import feed
 from edgerm.cli.pouring import pour
 from edgerm.cli.progress import StatusLine
 from edgerm.cli.run import EDGERM_FAILED
-from edgerm.core.errors import EdgermError
+from edgerm.core.errors import EdgermError, NotFound
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, TaskState
 from edgerm.sdk import Cluster, TaskHandle, framework
@@ -53,7 +54,8 @@ async def run(wish: Wish) -> int:
             if wish.detach:
                 stays = await _detach(handle)
                 return 0 if stays else exit_status(handle.status)
-            return await _attend(cluster, handle, wish.options.get("timeout_s"))
+            interactive = wish.options.get("stdin_open", False)
+            return await _attend(cluster, handle, wish.options.get("timeout_s"), interactive=interactive)
     finally:
         if stays:
             await cluster.close()
@@ -88,7 +90,7 @@ class _signals_kill:  # noqa: N801 - used as a block
             raise SystemExit(EDGERM_FAILED)
 
 
-async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None) -> int:
+async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None, *, interactive: bool) -> int:
     """Pour its output here until it has ended. `timeout_s` bounds the wait for room as well."""
     hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle)
     try:
@@ -100,7 +102,7 @@ async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None)
     finally:
         hint.cancel()
     if status.agent_id is not None and status.state not in NEVER_RAN and status.reason not in NOT_STARTED:
-        await _pour_both(cluster, handle)
+        await _pour_both(cluster, handle, interactive=interactive)
     status = await handle.ended()
     if status.state.name != "FINISHED":
         _say(_story(status))
@@ -122,17 +124,17 @@ async def _await_start(handle: TaskHandle) -> Status:
 
 def _hint(cluster: Cluster, handle: TaskHandle) -> None:
     if handle.task_id not in cluster.driver.session.tasks:
-        executor = cluster.lacking(handle.task_id)
-        why = f"no agent here runs {executor} tasks yet" if executor else "no room yet"
+        why = cluster.lacking(handle.task_id) or "no room yet"
         _say(f"{why}; why: edgerm explain {cluster.framework_id}")
 
 
-async def _pour_both(cluster: Cluster, handle: TaskHandle) -> None:
+async def _pour_both(cluster: Cluster, handle: TaskHandle, *, interactive: bool) -> None:
     name = Name(handle.task_id, cluster.framework_id)
 
     def lives() -> bool:
         return not handle.status.state.terminal
 
+    feeding = asyncio.create_task(_feed(handle)) if interactive else None
     try:
         async with asyncio.TaskGroup() as group:
             for stderr in (False, True):
@@ -142,6 +144,20 @@ async def _pour_both(cluster: Cluster, handle: TaskHandle) -> None:
         _forget_stdout()
     except* EdgermError as errors:
         _say(f"output may be missing: {errors.exceptions[0]}")
+    finally:
+        if feeding is not None:
+            feeding.cancel()
+            await asyncio.wait({feeding})
+
+
+async def _feed(handle: TaskHandle) -> None:
+    """Our standard input is the task's, as long as it reads."""
+    try:
+        await feed(handle)
+    except NotFound:  # it has ended, or reads no more: as a shell's pipe would
+        pass
+    except EdgermError as error:
+        _say(f"the task gets no more input: {error}")
 
 
 def _forget_stdout() -> None:

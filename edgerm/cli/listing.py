@@ -35,18 +35,21 @@ def ps(everything: bool, stats: bool, as_json: bool, master: str) -> None:
     async def rows(operator: Operator) -> list[dict[str, Any]]:
         view, agents = await operator.tasks(), await operator.agents()
         names = {agent.agent_info.id.value: agent_name(agent.agent_info) for agent in agents.agents}
-        tasks = [*view.tasks, *view.unreachable_tasks, *(view.completed_tasks if everything else ())]
+        ended = view.completed_tasks if everything else ()
+        tasks = [*view.tasks, *view.unreachable_tasks, *view.orphan_tasks, *ended]
         used = await _used(operator, names) if stats else {}
         return [_task_row(task, names) | (_use_of(task, used) if stats else {}) for task in tasks]
 
+    found = ask(master, rows)
     columns = {
         "task": "TASK",
+        **({"build": "BUILD"} if any(row["build"] for row in found) else {}),
         "state": "STATE",
         "agent": "AGENT",
         **({"cpus_used/cpus": "CPU", "mem_used/mem": "MEMORY"} if stats else {"cpus": "CPUS", "mem": "MEM"}),
         "framework": "FRAMEWORK",
     }
-    show(ask(master, rows), columns, as_json=as_json, empty="no task runs; see those that have ended with --all")
+    show(found, columns, as_json=as_json, empty="no task runs; see those that have ended with --all")
 
 
 @click.command("agents", short_help="List agents and what they have.")
@@ -96,6 +99,27 @@ def frameworks(as_json: bool, master: str) -> None:
     show(ask(master, rows), columns, as_json=as_json, empty="no framework is there")
 
 
+@click.command("roles", short_help="List roles.")
+@json_option
+@master_option
+def roles(as_json: bool, master: str) -> None:
+    """List the roles that frameworks have, and what is used or offered in each."""
+
+    async def rows(operator: Operator) -> list[dict[str, Any]]:
+        return [
+            {
+                "role": role.name,
+                "weight": role.weight,
+                "frameworks": len(role.frameworks),
+                **scalars(role.resources, "cpus", "mem"),
+            }
+            for role in (await operator.roles()).roles
+        ]
+
+    columns = {"role": "ROLE", "weight": "WEIGHT", "frameworks": "FRAMEWORKS", "cpus": "CPUS", "mem": "MEM"}
+    show(ask(master, rows), columns, as_json=as_json, empty="no framework has a role")
+
+
 @click.command("offers", short_help="List offers that no framework has answered.")
 @json_option
 @master_option
@@ -141,6 +165,7 @@ def _task_row(task: tasks_pb2.Task, names: dict[str, str]) -> dict[str, Any]:
     return {
         "task": task.task_id.value,
         "name": task.name,
+        "build": task.alternative,
         "state": state_name(task.state),
         "agent": names.get(task.agent_id.value, task.agent_id.value),
         "agent_id": task.agent_id.value,
@@ -181,7 +206,7 @@ def _agent_row(agent: master_pb2.Response.GetAgents.Agent) -> dict[str, Any]:
         "agent": info.id.value,
         "name": agent_name(info),
         "hostname": info.hostname,
-        "state": agent.link_state or ("joined" if agent.active else "unreachable"),
+        "state": agent_state(agent),
         "carrier": agent.carrier,
         **total,
         **{f"{name}_used": amount for name, amount in used.items()},
@@ -189,6 +214,16 @@ def _agent_row(agent: master_pb2.Response.GetAgents.Agent) -> dict[str, Any]:
         "abilities": {name: value for name, value in attributes.items() if name.startswith(OURS)},
         "last_beat_s": round(agent.last_beat_s, 3),
     }
+
+
+def agent_state(agent: master_pb2.Response.GetAgents.Agent) -> str:
+    """How its link stands, and DRAINING, DRAINED or DEACTIVATED if that is how an operator wants it."""
+    link = str(agent.link_state or ("joined" if agent.active else "unreachable"))
+    if agent.HasField("drain_info"):
+        duty = "DRAINED" if agent.drain_info.state == 2 else "DRAINING"
+    else:
+        duty = "DEACTIVATED" if agent.deactivated else ""
+    return duty if duty and link == "joined" else f"{duty} ({link})" if duty else link
 
 
 def _value(attribute: Any) -> str:

@@ -14,10 +14,14 @@ _COMMANDS = {
     "run": "edgerm.cli.run:command",
     "ps": "edgerm.cli.listing:ps",
     "agents": "edgerm.cli.listing:agents",
+    "devices": "edgerm.cli.devices:command",
     "frameworks": "edgerm.cli.listing:frameworks",
     "offers": "edgerm.cli.listing:offers",
+    "roles": "edgerm.cli.listing:roles",
+    "watch": "edgerm.cli.watch:command",
     "logs": "edgerm.cli.logs:command",
     "kill": "edgerm.cli.kill:command",
+    "drain": "edgerm.cli.drain:command",
     "explain": "edgerm.cli.explain:command",
     "doctor": "edgerm.cli.doctor:command",
     "completion": "edgerm.cli.completion:command",
@@ -41,13 +45,19 @@ class _Root(click.Group):
 
 @click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="edgerm", message="edgerm %(version)s")
-def root() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is asked of the master, and as which request.")
+def root(verbose: bool) -> None:
     """Share the computers at the edge among many schedulers.
 
     `edgerm up` starts a master and an agent on this machine to try things out; `edgerm run` runs one task.
 
     Exit status: 0 done, 1 failed, 2 wrong usage. Other commands find the master by --master or EDGERM_MASTER.
     """
+    if verbose:
+        import logging  # noqa: PLC0415
+
+        logging.basicConfig(format="edgerm: %(message)s")
+        logging.getLogger("edgerm.http").setLevel(logging.DEBUG)
 
 
 def main() -> NoReturn:

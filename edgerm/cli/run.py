@@ -5,6 +5,7 @@ What does not live here: placing it (`edgerm.sdk`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,10 +46,26 @@ EDGERM_FAILED = 125  # as `env` and `docker run` have it
     metavar="host|bridge|none|NAME",
     help="The container's network; by default host, the box's own, as in Mesos, and bridge with --port.",
 )
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME[=ID]",
+    help="A device that agents declare under NAME: any, or this one. May stand several times.",
+)
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="ATTR=VALUE",
+    help="Run it only where this holds of the agent; also ATTR!=VALUE, ATTR~REGEX, ATTR!~REGEX, ATTR, !ATTR. "
+    "ATTR may be @hostname, @name, @agent, @zone or @region. May stand several times: all must hold.",
+)
 @click.option("--name", metavar="NAME", help="What people call the task; its id begins so.")
 @click.option("--cpus", type=click.FloatRange(min=0.001), default=0.1, show_default=True, metavar="C", help="CPUs.")
 @click.option("--mem", type=click.FloatRange(min=1), default=32, show_default=True, metavar="MIB", help="Memory.")
 @click.option("--env", multiple=True, metavar="K=V", help="A variable of its environment; may stand several times.")
+@click.option("-i", "--interactive", is_flag=True, help="Its standard input goes on with this one's, until its end.")
 @click.option("--input", "stdin", type=click.File("rb"), metavar="FILE", help="Its standard input; - is this one's.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="At most so long."
@@ -63,10 +80,13 @@ def command(
     ports: tuple[str, ...],
     volumes: tuple[str, ...],
     network: str | None,
+    devices: tuple[str, ...],
+    constraints: tuple[str, ...],
     name: str | None,
     cpus: float,
     mem: float,
     env: tuple[str, ...],
+    interactive: bool,
     stdin: BinaryIO | None,
     timeout_s: float | None,
     detach: bool,
@@ -84,7 +104,9 @@ def command(
         raise click.UsageError("use one of --wasm FILE, --process and --docker IMAGE")
     if docker is None and (ports or volumes or network):
         raise click.UsageError("--port, --volume and --network are for containers: use them with --docker IMAGE")
-    _check(ports, volumes)
+    if interactive and detach:
+        raise click.UsageError("--interactive needs somebody who writes: use it without --detach")
+    _check(ports, volumes, devices, constraints)
     if process and not args:
         raise click.UsageError("--process needs a program: edgerm run --process -- PROGRAM [ARG]…")
     options: TaskOptions = {"cpus": cpus, "mem": mem, "env": _variables(env), "timeout_s": timeout_s}
@@ -96,16 +118,28 @@ def command(
     else:
         options["process"], called = args, Path(args[0]).name
     options["name"] = name or called
+    options["devices"], options["constraints"] = devices, constraints
     if stdin is not None:
         options["input"] = stdin.read()
+    options["stdin_open"] = interactive
     raise SystemExit(_go(master, detach, options))
 
 
-def _check(ports: tuple[str, ...], volumes: tuple[str, ...]) -> None:
+def _check(
+    ports: tuple[str, ...], volumes: tuple[str, ...], devices: tuple[str, ...], constraints: tuple[str, ...]
+) -> None:
+    from edgerm.core.constraints import parse_constraint  # noqa: PLC0415
     from edgerm.core.errors import Invalid  # noqa: PLC0415
     from edgerm.sdk.containers import parse_port, parse_volume  # noqa: PLC0415
+    from edgerm.sdk.devices import parse_device  # noqa: PLC0415
 
-    for hint, texts, parse in (("--port", ports, parse_port), ("--volume", volumes, parse_volume)):
+    options: tuple[tuple[str, tuple[str, ...], Callable[[str], object]], ...] = (
+        ("--port", ports, parse_port),
+        ("--volume", volumes, parse_volume),
+        ("--device", devices, parse_device),
+        ("--constraint", constraints, parse_constraint),
+    )
+    for hint, texts, parse in options:
         try:
             for text in texts:
                 parse(text)
@@ -130,7 +164,9 @@ def _go(master: str, detach: bool, options: TaskOptions) -> int:
 
     from edgerm.cli.attending import Wish, run  # noqa: PLC0415
     from edgerm.core.errors import EdgermError  # noqa: PLC0415
+    from edgerm.requests import begin_request  # noqa: PLC0415
 
+    begin_request()
     try:
         return asyncio.run(run(Wish(master, detach, options)))
     except EdgermError as error:

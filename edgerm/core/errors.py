@@ -31,6 +31,7 @@ class EdgermError(Exception):
     """Base of all errors of edgerm; `str()` is one line that says what was wrong, with what value."""
 
     code: Code = Code.INTERNAL
+    request: str = ""  # the id of the request that it answers, if it came over HTTP
 
 
 class Invalid(EdgermError, ValueError):

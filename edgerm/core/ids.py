@@ -23,6 +23,7 @@ StreamId = NewType("StreamId", str)
 """A framework's subscription, as `Mesos-Stream-Id` names it."""
 
 ID_BYTES_MAX = 255
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,64}", re.ASCII)
 _UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 
 
@@ -47,7 +48,7 @@ def check_id(what: str, text: str) -> str:
     if text in (".", ".."):
         raise Invalid(f"{what} {text!r} is not allowed: it names a directory")
     if (unfit := _UNFIT.search(text)) is not None:
-        raise Invalid(f"{what} {text!r} contains {unfit[0]!r}")
+        raise Invalid(f"{what} {text[:40]!r} contains {unfit[0]!r}")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -60,6 +61,11 @@ def check_id(what: str, text: str) -> str:
 def check_task_id(text: str) -> TaskId:
     """`text` as a task id; raises `Invalid` (see `check_id`)."""
     return TaskId(check_id("task id", text))
+
+
+def sane_request_id(text: str) -> str:
+    """`text` if it may name a request in logs: 1 to 64 letters, digits and `._:/+=@~-`; else nothing."""
+    return text if _REQUEST_ID.fullmatch(text) else ""
 
 
 def path_name(text: str) -> str:

@@ -171,6 +171,8 @@ class Resources(Mapping[ResourceKey, Amount]):
     def __add__(self, other: Resources) -> Resources:
         if not other._amounts:
             return self
+        if not self._amounts:
+            return other
         amounts = dict(self._amounts)
         for key, amount in other._amounts.items():
             have = amounts.get(key)
@@ -178,6 +180,8 @@ class Resources(Mapping[ResourceKey, Amount]):
         return Resources._wrap(amounts)
 
     def __sub__(self, other: Resources) -> Resources:
+        if other is self and not any(key.shared for key in self._amounts):
+            return NOTHING
         if not self.covers(other):
             raise Invalid(f"{to_text(other)} is not part of {to_text(self)}")
         amounts = dict(self._amounts)
@@ -232,6 +236,7 @@ class Resources(Mapping[ResourceKey, Amount]):
 NOTHING = Resources()
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]*\Z")
+_SHARED = "<SHARED>"  # behind a name, as Mesos writes it
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\Z")
 _RANGE = re.compile(r"\s*([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*\Z")
 
@@ -239,14 +244,16 @@ _RANGE = re.compile(r"\s*([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*\Z")
 def parse(text: str) -> Resources:
     """Resources from `cpus:4;mem:2048;ports:[31000-32000];names:{a,b}`, the form of Mesos' `--resources`.
 
-    Raises `Invalid`, naming the part that is wrong. A name may stand once only.
+    `names<SHARED>:{a}` is not used up by who has it. Raises `Invalid`, naming the part that is wrong. A name may stand
+    once only.
     """
     amounts: dict[ResourceKey, Amount] = {}
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
-        name, colon, value = (piece.strip() for piece in part.partition(":"))
+        told, colon, value = (piece.strip() for piece in part.partition(":"))
+        name = told.removesuffix(_SHARED)
         if not colon or not _NAME.match(name):
             raise Invalid(f"resource {part!r} is not NAME:VALUE, as in cpus:4 or ports:[31000-32000]")
-        key = ResourceKey(name)
+        key = ResourceKey(name, shared=name != told)
         if key in amounts:
             raise Invalid(f"resource {name!r} is given twice")
         amounts[key] = parse_amount(name, value)
@@ -274,7 +281,8 @@ def to_text(resources: Resources) -> str:
     parts = []
     for key in sorted(resources):
         role = f"({key.reservations[-1].role})" if key.reservations else ""
-        parts.append(f"{key.name}{role}:{_amount_text(resources[key])}")
+        shared = _SHARED if key.shared else ""
+        parts.append(f"{key.name}{role}{shared}:{_amount_text(resources[key])}")
     return ";".join(parts)
 
 

@@ -6,17 +6,21 @@ from one to the other as they are. Messages that nobody here decides on travel a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from edgerm.core.attributes import Attribute
 from edgerm.core.blobs import Digest
+from edgerm.core.constraints import Constraints
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.tasks import Reason, Source, TaskState
 
 REFUSE_DEFAULT_S = 5.0
 REFUSE_MAX_S = 365 * 86400.0
+MESSAGE_BYTES_MAX = 64 * 1024  # of a message between a framework and a task
 
 
 class BlobRef(NamedTuple):
@@ -39,6 +43,16 @@ class Capability(IntEnum):
     REGION_AWARE = 8
 
 
+class Minimum(NamedTuple):
+    """For this role an offer must hold all of one of these amounts (`OfferFilters.min_allocatable_resources`).
+
+    An amount: thousandths by name; of ranges and sets, thousandths of how many they hold.
+    """
+
+    role: str
+    any_of: tuple[tuple[tuple[str, int], ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class FrameworkSpec:
     """What a framework says of itself."""
@@ -50,6 +64,8 @@ class FrameworkSpec:
     capabilities: frozenset[Capability] = frozenset()
     principal: str = ""
     info: bytes = b""  # canonical FrameworkInfo, without its id
+    checkpoint: bool = False
+    minimums: tuple[Minimum, ...] = ()  # below them no offer is made (`offer_filters`)
 
     @property
     def partition_aware(self) -> bool:
@@ -64,7 +80,10 @@ class AgentSpec:
     name: str = ""
     port: int = 5051
     resources: Resources = NOTHING
-    info: bytes = b""  # canonical AgentInfo: attributes and whatever else, without id and resources
+    info: bytes = b""  # canonical AgentInfo: attributes and what else; no names, port and resources
+    attributes: tuple[Attribute, ...] = ()  # those in `info`, for whoever chooses by them
+    region: str | None = None  # of its fault domain
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,7 @@ class TaskSpec:
     info_blob: BlobRef | None = None
     blobs: tuple[BlobRef, ...] = ()  # modules and inputs that the agent must have before it starts the task
     fault: str = ""  # what the face found wrong with this task alone; such a task is answered TASK_ERROR
+    alternative: str = ""  # the name of its build that was taken
 
     @property
     def needs(self) -> tuple[BlobRef, ...]:
@@ -123,6 +143,29 @@ class Status:
     extra: bytes = b""  # canonical TaskStatus with all that has no field here (an executor's data, labels …)
 
 
+@dataclass(frozen=True, slots=True)
+class InverseOffer:
+    """Resources are asked back: the agent is drained, and from `starts_in_s` on its tasks are killed (Mesos' word)."""
+
+    offer_id: OfferId
+    framework_id: FrameworkId
+    agent_id: AgentId
+    start_wall_s: float  # by the master's wall clock
+    starts_in_s: float | None = None  # the same without any clock; None: the master does not say it
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Bytes from a framework to one of its executors (a call), or the other way (an event): at most once, in order.
+
+    A built-in task's executor has the task's id.
+    """
+
+    agent_id: AgentId
+    executor_id: ExecutorId
+    data: bytes  # 1 to MESSAGE_BYTES_MAX
+
+
 # --- calls ------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +184,14 @@ class Decline:
 
     offer_ids: tuple[OfferId, ...]
     refuse_s: float = REFUSE_DEFAULT_S
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerInverse:
+    """ACCEPT_INVERSE_OFFERS (`agreed`: it will be off these agents in time) or DECLINE_INVERSE_OFFERS."""
+
+    offer_ids: tuple[OfferId, ...]
+    agreed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +240,36 @@ class Teardown:
     why: str = ""  # what an operator gives for a reason; the framework is told. Empty: its own will
 
 
-Call: TypeAlias = Accept | Decline | Revive | Suppress | Kill | Acknowledge | Reconcile | Teardown
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Say what would be welcome. The master takes note of nothing (as Mesos'): offers come as they come."""
+
+    resources: Resources = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFramework:
+    """Change what the framework says of itself, which roles are silent, and which agents may be offered."""
+
+    spec: FrameworkSpec
+    suppressed_roles: tuple[str, ...] = ()
+    constraints: Mapping[str, Constraints] = field(default_factory=dict)  # by role; a role without any takes all
+
+
+Call: TypeAlias = (
+    Accept
+    | Decline
+    | AnswerInverse
+    | Revive
+    | Suppress
+    | Kill
+    | Message
+    | Acknowledge
+    | Reconcile
+    | Request
+    | UpdateFramework
+    | Teardown
+)
 
 # --- events -----------------------------------------------------------------------------------------------------
 
@@ -224,6 +304,20 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class InverseOffers:
+    """Agents with tasks of the framework are drained."""
+
+    offers: tuple[InverseOffer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RescindInverse:
+    """The agent is not drained any more, or by another deadline, which follows."""
+
+    offer_id: OfferId
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An agent is lost, or (with `executor_id`) an executor has ended."""
 
@@ -244,4 +338,6 @@ class Heartbeat:
     """The stream lives."""
 
 
-Event: TypeAlias = Subscribed | Offers | Rescind | Update | Failure | Error | Heartbeat
+Event: TypeAlias = (
+    Subscribed | Offers | Rescind | InverseOffers | RescindInverse | Update | Message | Failure | Error | Heartbeat
+)

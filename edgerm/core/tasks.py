@@ -80,8 +80,10 @@ class Reason(IntEnum):
     CONTAINER_LIMITATION_DISK = 20
     CONTAINER_LAUNCH_FAILED = 21
     TASK_KILLED_DURING_LAUNCH = 30
+    AGENT_REMOVED_BY_OPERATOR = 31
     AGENT_REREGISTERED = 32
     MAX_COMPLETION_TIME_REACHED = 33
+    AGENT_DRAINING = 34
 
 
 class TaskSignal(IntEnum):
@@ -97,6 +99,7 @@ class TaskSignal(IntEnum):
     PARTED = 7  # its agent has not been heard of for too long
     GONE = 8  # its agent is there and has no such task
     BACK = 9  # its agent is there again and has not started it yet
+    DISMISSED = 10  # an operator declared its agent gone
 
 
 _S, _T = TaskState, TaskSignal
@@ -105,6 +108,7 @@ _ENDS: dict[TaskSignal, TaskState] = {
     _T.FAILED: _S.FAILED,
     _T.KILLED: _S.KILLED,
     _T.GONE: _S.GONE,
+    _T.DISMISSED: _S.GONE_BY_OPERATOR,
     _T.PARTED: _S.UNREACHABLE,
 }
 _ALIVE: dict[TaskSignal, TaskState] = {_T.KILLING: _S.KILLING, **_ENDS}

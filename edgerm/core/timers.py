@@ -6,14 +6,20 @@ import heapq
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+STALE_MAX = 1000  # moved and cancelled deadlines that may lie about, beside as many as are set
+
 K = TypeVar("K", bound=Hashable)
 
 
 class Timers(Generic[K]):
-    """One deadline per key; setting it again moves it. Moved and cancelled entries are dropped when they surface."""
+    """One deadline per key; setting it again moves it.
+
+    Moved and cancelled entries are dropped when they surface, or all at once when most entries are such: what was
+    cancelled does not pile up, however far off it was.
+    """
 
     def __init__(self) -> None:
-        self._set: dict[K, tuple[float, int]] = {}
+        self._set: dict[K, tuple[float, int, K]] = {}  # the same objects as in the heap
         self._heap: list[tuple[float, int, K]] = []
         self._count = 0  # breaks ties, so that equal deadlines fire in the order in which they were set
 
@@ -22,12 +28,19 @@ class Timers(Generic[K]):
         if self.due_s(key) == due_s:
             return
         self._count += 1
-        self._set[key] = (due_s, self._count)
-        heapq.heappush(self._heap, (due_s, self._count, key))
+        entry = self._set[key] = (due_s, self._count, key)
+        heapq.heappush(self._heap, entry)
+        self._tidy()
 
     def cancel(self, key: K) -> None:
         """Forget `key`; unknown keys are fine."""
-        self._set.pop(key, None)
+        if self._set.pop(key, None) is not None:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        if len(self._heap) > 2 * len(self._set) + STALE_MAX:
+            self._heap = list(self._set.values())
+            heapq.heapify(self._heap)
 
     def due_s(self, key: K) -> float | None:
         """When `key` falls due, or None."""
@@ -37,9 +50,9 @@ class Timers(Generic[K]):
     def next_s(self) -> float | None:
         """The earliest deadline, or None."""
         while self._heap:
-            due_s, count, key = self._heap[0]
-            if self._set.get(key) == (due_s, count):
-                return due_s
+            entry = self._heap[0]
+            if self._set.get(entry[2]) is entry:
+                return entry[0]
             heapq.heappop(self._heap)
         return None
 

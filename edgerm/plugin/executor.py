@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from edgerm.core.ids import TaskKey
+from edgerm.plugin.device import DeviceNode, Mount
 
 Stream = Literal["stdout", "stderr"]
 Protocols = Literal["tcp", "udp"]
@@ -39,16 +40,6 @@ class PortMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """What a container sees at `container_path`."""
-
-    container_path: str  # absolute
-    source: str  # an absolute path of the box; when `named`, the name of a volume that the engine keeps
-    read_only: bool
-    named: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """What is special about a task in a container; all of it is allowed here (`edgerm_agent.launch` has seen to it)."""
 
@@ -60,6 +51,7 @@ class ContainerSpec:
     privileged: bool = False
     force_pull: bool = False  # ask the registry even if the image is here
     parameters: tuple[tuple[str, str], ...] = ()  # options of `docker run` without their dashes, as Mesos has them
+    nodes: tuple[DeviceNode, ...] = ()  # of the task's devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +68,14 @@ class LaunchSpec:
     env: tuple[tuple[str, str], ...]  # the whole environment, nothing is inherited
     sandbox: Path  # exists, belongs to the task's user; the working directory
     stdin: Path | None = None  # a file; None: empty
+    stdin_open: bool = False  # after the file it stays open, for `Executor.put_input`
+    messages: Path | None = None  # the task's socket for messages, for an executor that must bring it there
     limits: Limits = Limits()
     user: str | None = None  # None: the agent's own
     module: Path | None = None  # the WASM module; only for the wasm executor
     entry_point: str = "_start"  # exported function of the module
     container: ContainerSpec | None = None  # only for the docker executor
+    mounts: tuple[Mount, ...] = ()  # directories that a module sees beside its sandbox; only for the wasm executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +136,14 @@ class Chunk:
     ended: bool = False  # no more will come after this
 
 
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How far a task's open standard input has come: so many live bytes are in its pipe."""
+
+    offset: int
+    closed: bool = False
+
+
 class LaunchFailed(Exception):
     """The task did not start and never will; `str()` says why in one line."""
 
@@ -195,6 +198,15 @@ class Executor(Protocol):
         """Output from `offset` on (negative: that many bytes before the end), at most `max_bytes`.
 
         Waits up to `wait_s` while there is none yet. Reads of dropped bytes begin at the oldest kept one.
+        """
+        ...
+
+    async def put_input(self, handle: Handle, offset: int, data: bytes, end: bool, wait_s: float) -> Intake:
+        """Write `data`, which is at `offset` of the task's live input; what it has of that already is skipped.
+
+        Takes what there is room for, waits up to `wait_s` for the first byte; `end` closes the input after all of
+        `data`. `offset` is never beyond what the last `Intake` told. Raises `NotFound` if the task is gone or its input
+        was never open, or is closed with bytes left to write.
         """
         ...
 

@@ -9,22 +9,34 @@ The short way:
 From code without a loop: `result = asyncio.run(main())`, or docs/how-to/synchronous.md.
 """
 
+from edgerm.core.constraints import Constraint, Constraints, any_of, parse_constraint
 from edgerm.core.errors import Conflict, EdgermError, Invalid, NotFound, Unavailable
 from edgerm.core.scheduler import FrameworkSpec, Offer, Status
 from edgerm.core.tasks import TaskState
+from edgerm.sdk.agents import Agent
+from edgerm.sdk.builds import Build
 from edgerm.sdk.cluster import Cluster, Result, TaskHandle, connect
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.driver import Driver, framework
+from edgerm.sdk.finding import Found, find
+from edgerm.sdk.offered import attributes
 from edgerm.sdk.operator import Operator
+from edgerm.sdk.resuming import IdFile, resume, watch_tasks
 from edgerm.sdk.scheduler import Scheduler
 from edgerm.sdk.tasks import Task, docker_task, process_task, wasm_task
 
 __all__ = [
+    "Agent",
+    "Build",
     "Cluster",
     "Conflict",
+    "Constraint",
+    "Constraints",
     "Driver",
     "EdgermError",
+    "Found",
     "FrameworkSpec",
+    "IdFile",
     "Invalid",
     "NotFound",
     "Offer",
@@ -37,9 +49,15 @@ __all__ = [
     "TaskHandle",
     "TaskState",
     "Unavailable",
+    "any_of",
+    "attributes",
     "connect",
     "docker_task",
+    "find",
     "framework",
+    "parse_constraint",
     "process_task",
+    "resume",
     "wasm_task",
+    "watch_tasks",
 ]

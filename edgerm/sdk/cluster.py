@@ -6,22 +6,30 @@ What does not live here: placing tasks on offers (`placing`), the session with t
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from types import MappingProxyType
+from typing import TypedDict, Unpack, cast
 
-from edgerm.core.errors import EdgermError, Invalid
-from edgerm.core.ids import AgentId, FrameworkId, TaskId
+from edgerm.core.constraints import Constraint
+from edgerm.core.errors import Conflict, EdgermError, Invalid
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, TaskId
 from edgerm.core.scheduler import BlobRef, FrameworkSpec, Status
 from edgerm.core.tasks import Source, TaskState
+from edgerm.sdk.agents import Agent, agents_of
+from edgerm.sdk.builds import Build, spelt_out
 from edgerm.sdk.containers import Ports
+from edgerm.sdk.devices import Devices
 from edgerm.sdk.driver import Driver, framework
 from edgerm.sdk.operator import Name, Operator
+from edgerm.sdk.options import check_list, check_names
 from edgerm.sdk.placing import Placer
-from edgerm.sdk.tasks import CPUS_DEFAULT, MEM_DEFAULT_MIB, Options, Task, docker_task, process_task, wasm_task
+from edgerm.sdk.talking import Inbox, TaskInput
+from edgerm.sdk.tasks import CPUS_DEFAULT, MEM_DEFAULT_MIB, Options, Task, docker_task, one_of, process_task, wasm_task
 
 Content = bytes | Path | str
 OUTPUTS_AT_ONCE = 32  # an agent serves so many readers well
@@ -31,21 +39,26 @@ MASTER = "http://127.0.0.1:5050"
 class TaskOptions(TypedDict, total=False):
     """What `run` and `launch` take.
 
-    One of `wasm` (a module: its path or bytes), `process` (an argv) and `docker` (an image) is needed.
+    One of `wasm` (a module: its path or bytes), `process` (an argv), `docker` (an image) and `alternatives` is needed.
     """
 
     wasm: Content
     process: Sequence[str]
     docker: str
+    alternatives: Sequence[Build]  # several builds, the best first: the first that fits an offer runs
     args: Sequence[str]  # of the module; of a container, in place of what its image would run
     input: Content | None  # standard input: bytes, or the path of a file
+    stdin_open: bool  # it stays open after that, for `TaskHandle.write`
+    messages: bool  # it gets a mailbox, for `TaskHandle.send` and `messages`
     env: Mapping[str, str]
     cpus: float
     mem: float  # MiB
     disk: float  # MiB
     ports: int | Ports  # how many; of a container also which: {host: container}, or ["8080:80/udp", "80"]
+    devices: Devices  # ["camera"], {"camera": 2} or {"camera": ["/dev/video0"]}
     volumes: Sequence[str]  # of a container: "SOURCE:PATH", with ":ro" behind it if it is only read
     network: str | None  # of a container: "host" (by default, unless it has ports), "bridge", "none", or a name
+    constraints: Sequence[str | Constraint]  # where it may run, all of it: "zone=a", "zone!=a", "zone", "zone~REGEX"
     name: str
     task_id: str
     grace_s: float | None
@@ -77,8 +90,10 @@ class TaskHandle:
     def __init__(self, cluster: Cluster, task_id: TaskId) -> None:
         self.task_id = task_id
         self.status = Status(task_id, TaskState.STAGING)
+        self.inbox = Inbox()
         self._cluster = cluster
         self._changed = asyncio.Event()
+        self._input: TaskInput | None = None
 
     @property
     def agent_id(self) -> AgentId | None:
@@ -89,6 +104,7 @@ class TaskHandle:
         """A new status."""
         self.status = status
         self._changed.set()
+        self.inbox.news.set()
 
     async def started(self) -> Status:
         """Wait until it runs, or has ended without."""
@@ -129,6 +145,45 @@ class TaskHandle:
         async for chunk in self._cluster.operator.read_log(name, stderr=stderr, follow=follow):
             yield chunk.data
 
+    async def send(self, data: bytes) -> None:
+        """Send a message to the task (`messages=True`) once it runs: it arrives at most once and in order, or is lost.
+
+        Raises `Conflict` if the task has ended, `Invalid` unless there are 1 to 65,536 bytes.
+        """
+        status = await self.started()
+        if status.state.terminal or status.agent_id is None:
+            raise Conflict(f"task {self.task_id!r} has ended: nobody reads its messages")
+        self._cluster.driver.session.message(status.agent_id, ExecutorId(self.task_id), data)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """What the task says, from the first on, until it has ended; who reads too slowly misses the oldest."""
+        while True:
+            while (data := self.inbox.take()) is not None:
+                yield data
+            if self.status.state.terminal:
+                return
+            self.inbox.news.clear()
+            await self._cluster.until(self.inbox.news)
+
+    async def write(self, data: bytes) -> None:
+        """Write to the task's standard input (`stdin_open=True`); returns when the task has taken all of it.
+
+        Nothing is lost or doubled while the agent or the master are away for less than a minute. Raises `NotFound` if
+        the task has ended or closed its input, `Unavailable` after that minute.
+        """
+        await (await self._live_input()).write(data)
+
+    async def close_input(self) -> None:
+        """End of file for the task, after all that was written. Raises as `write`."""
+        await (await self._live_input()).close()
+
+    async def _live_input(self) -> TaskInput:
+        await self.started()
+        if self._input is None:
+            name = Name(self.task_id, self._cluster.framework_id)
+            self._input = TaskInput(self._cluster.operator, name, lambda: not self.status.state.terminal)
+        return self._input
+
     async def _output(self, status: Status) -> tuple[bytes, int]:
         """What it printed, and how many bytes are missing. When its agent is away, the tail that came with the end."""
         if status.agent_id is None or status.state in (TaskState.DROPPED, TaskState.ERROR):
@@ -148,7 +203,7 @@ class Cluster:
     """A subscribed framework that launches what it is told to."""
 
     def __init__(self, master: str, spec: FrameworkSpec, framework_id: FrameworkId | None = None) -> None:
-        self._placer = Placer(self._told)
+        self._placer = Placer(self._told, self._said)
         self.driver = Driver(self._placer, master, spec, framework_id=framework_id, patient=False)
         self.operator = Operator(self.driver.client)
         self.reading = asyncio.Semaphore(OUTPUTS_AT_ONCE)
@@ -205,6 +260,33 @@ class Cluster:
         self._handles[task.task_id] = handle
         return handle
 
+    @property
+    def tasks(self) -> Mapping[TaskId, TaskHandle]:
+        """The handles of this framework's tasks that have not ended, in the order of their launch."""
+        return MappingProxyType(self._handles)
+
+    async def agents(self) -> dict[AgentId, Agent]:
+        """The agents that the master knows now, by id; raises `Unavailable` if it is away."""
+        return agents_of(await self.operator.agents())
+
+    def watch(self, task_id: TaskId, agent_id: AgentId) -> TaskHandle:
+        """A handle for a task that an earlier process launched and the session awaits; see `edgerm.sdk.resume`."""
+        handle = TaskHandle(self, task_id)
+        handle.status = Status(task_id, TaskState.STAGING, agent_id)
+        return self._handles.setdefault(task_id, handle)
+
+    async def kill_matching(self, pattern: str, grace_s: float | None = None) -> list[Status]:
+        """End every task in whose id the regular expression is found ("": all); answers how they ended.
+
+        Raises `Invalid` for what is no regular expression.
+        """
+        try:
+            regex = re.compile(pattern)
+        except re.error as error:
+            raise Invalid(f"{pattern!r} is no regular expression: {error}") from None
+        handles = [handle for task_id, handle in self._handles.items() if regex.search(task_id)]
+        return list(await asyncio.gather(*(handle.kill(grace_s) for handle in handles)))
+
     def kill(self, task_id: TaskId, grace_s: float | None = None) -> None:
         """Ask for a task's end; one that has no place yet ends at once."""
         if self._placer.withdraw(task_id):
@@ -213,7 +295,7 @@ class Cluster:
             self.driver.session.kill(task_id, grace_s=grace_s)
 
     def lacking(self, task_id: TaskId) -> str | None:
-        """The executor that a task waits for because no agent had it which made an offer so far, if so."""
+        """In words, what a task waits for that no agent has which made an offer so far; None: it may be room."""
         return self._placer.lacking(task_id)
 
     async def until(self, event: asyncio.Event) -> None:
@@ -230,6 +312,11 @@ class Cluster:
             self._ended.result()
             raise EdgermError("the framework has left; nobody is told of its tasks any more")
 
+    def _said(self, task_id: TaskId, data: bytes) -> None:
+        handle = self._handles.get(task_id)
+        if handle is not None:
+            handle.inbox.put(data)
+
     def _told(self, status: Status) -> None:
         handle = self._handles.get(status.task_id)
         if handle is not None:
@@ -238,7 +325,14 @@ class Cluster:
             handle.told(status)
 
     async def _task(self, options: TaskOptions) -> Task:
+        check_names(options, TaskOptions.__annotations__)
         task_id = options.get("task_id") or f"{options.get('name') or 'task'}-{secrets.token_hex(4)}"
+        if "alternatives" not in options:
+            return await self._build(task_id, options)
+        builds = spelt_out(options, options["alternatives"])
+        return one_of([(name, await self._build(task_id, cast("TaskOptions", whole))) for name, whole in builds])
+
+    async def _build(self, task_id: str, options: TaskOptions) -> Task:
         stdin, ports = options.get("input"), options.get("ports", 0)
         publish = () if isinstance(ports, int) else ports
         common: Options = {
@@ -248,6 +342,10 @@ class Cluster:
             "mem": options.get("mem", MEM_DEFAULT_MIB),
             "disk": options.get("disk", 0.0),
             "ports": ports if isinstance(ports, int) else 0,
+            "devices": options.get("devices", ()),
+            "stdin_open": options.get("stdin_open", False),
+            "messages": options.get("messages", False),
+            "constraints": options.get("constraints", ()),
             "input": None if stdin is None else await self._keep(stdin),
             "grace_s": options.get("grace_s"),
             "timeout_s": options.get("timeout_s"),
@@ -255,6 +353,7 @@ class Cluster:
         if sum(kind in options for kind in ("wasm", "process", "docker")) != 1:
             raise Invalid("a task needs one of wasm=MODULE, process=[PROGRAM, …] and docker=IMAGE")
         args = options.get("args", ())
+        check_list("arguments", args)
         if "docker" in options:
             volumes, network = options.get("volumes", ()), options.get("network")
             image = options["docker"]
@@ -263,6 +362,7 @@ class Cluster:
             raise Invalid("only a container has volumes, a network and ports of its own; ports=NUMBER works for all")
         if "wasm" in options:
             return wasm_task(task_id, await self._keep(options["wasm"]), args, **common)
+        check_list("a program and its arguments", options["process"])
         return process_task(task_id, [*options["process"], *args], **common)
 
     async def _keep(self, content: Content) -> BlobRef:

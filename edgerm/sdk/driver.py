@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from edgerm.core.constraints import Constraints
 from edgerm.core.errors import Conflict, Unavailable
 from edgerm.core.ids import FrameworkId
 from edgerm.core.instant import Instant
 from edgerm.core.scheduler import BlobRef, Capability, FrameworkSpec
 from edgerm.sdk.blobs import Blobs
-from edgerm.sdk.core.session import Session, SessionState
+from edgerm.sdk.core.moves import SessionState
+from edgerm.sdk.core.session import Session
 from edgerm.sdk.core.values import Broke, Effect, Happening, Leave, Make, Refused, Subscribe
 from edgerm.sdk.line import Line
 from edgerm.sdk.scheduler import Scheduler
@@ -28,7 +30,14 @@ from edgerm.wire.content import JSON, PROTOBUF
 
 FAILOVER_S = 600.0
 STOP_S = 10.0  # for the last calls, when the driver stops
-CAPABILITIES = frozenset({Capability.PARTITION_AWARE, Capability.TASK_KILLING_STATE, Capability.RESERVATION_REFINEMENT})
+CAPABILITIES = frozenset(
+    {
+        Capability.PARTITION_AWARE,
+        Capability.TASK_KILLING_STATE,
+        Capability.RESERVATION_REFINEMENT,
+        Capability.SHARED_RESOURCES,
+    }
+)
 
 
 def framework(
@@ -44,6 +53,7 @@ class Driver:
     On leaving the block the framework leaves too: its tasks run on for its failover timeout, and `framework_id` lets a
     later driver come back to them. `session.teardown()` ends them instead. A `patient` driver waits for a master that
     is away when it starts; one that is not ends at once with `Unavailable`. `headers` go with each request.
+    `constraints` name the agents of which it takes offers, by role: {"*": any_of([["zone=a"], ["zone=b"]])}.
     """
 
     def __init__(
@@ -56,11 +66,12 @@ class Driver:
         patient: bool = True,
         json: bool = False,
         headers: Mapping[str, str] | None = None,
+        constraints: Mapping[str, Constraints] | None = None,
     ) -> None:
         if not spec.failover_timeout_s:  # the default of Mesos, 0, would end all tasks when the connection breaks
             spec = replace(spec, failover_timeout_s=FAILOVER_S)
         self.spec = spec
-        self.session = Session(scheduler, secrets.token_bytes(16), framework_id, spec.roles)
+        self.session = Session(scheduler, secrets.token_bytes(16), framework_id, spec.roles, constraints or {})
         self.client = HttpClient(master, headers)
         self._media_type = JSON if json else PROTOBUF
         self._patient = patient
@@ -146,7 +157,9 @@ class Driver:
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Subscribe):
-                self._lines[effect.stream] = Line(self.client, self.spec, self._media_type, effect, self._happen)
+                self._lines[effect.stream] = Line(
+                    self.client, effect.spec or self.spec, self._media_type, effect, self._happen
+                )
                 self._lines[effect.stream].start(self._line_ended)
             elif (line := self._lines.get(effect.stream)) is None:
                 if isinstance(effect, Make):

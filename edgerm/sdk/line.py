@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from edgerm.core.errors import Code, EdgermError, Invalid
-from edgerm.core.scheduler import Acknowledge, Call, FrameworkSpec, Subscribed
+from edgerm.core.scheduler import Acknowledge, Call, FrameworkSpec, Subscribed, UpdateFramework
+from edgerm.requests import with_request
 from edgerm.sdk.core.values import Broke, Happening, Heard, Refused, Subscribe
 from edgerm.transport.http_client import HttpClient
 from edgerm.wire.codec.scheduler_client import call_to_message, event_from_message, subscribe_message
@@ -90,7 +91,8 @@ class Line:
     async def _listen(self) -> None:
         opened = False
         try:
-            message = subscribe_message(self._spec, self._subscribe.framework_id, self._subscribe.suppressed_roles)
+            asked = self._subscribe
+            message = subscribe_message(self._spec, asked.framework_id, asked.suppressed_roles, asked.constraints)
             async with self._client.stream(PATH, encode(message, self._media_type), self._headers) as stream:
                 self._headers[STREAM_ID] = _stream_id(stream.headers)
                 opened = True
@@ -135,12 +137,14 @@ class Line:
             self._broken = self._broken or str(error)
             self._happen(Broke(self.number, str(error)))
         else:
-            self._happen(Refused(self.number, call, str(error)))
+            self._happen(Refused(self.number, call, with_request(error)))
 
     async def _post(self, call: Call) -> None:
         if self._framework_id is None:
             raise Invalid("a call before the framework is subscribed")
         message = call_to_message(call, self._framework_id)
+        if isinstance(call, UpdateFramework):
+            self._spec = call.spec  # offers may come in another form from here on
         await self._client.request("POST", PATH, encode(message, self._media_type), self._headers)
 
 

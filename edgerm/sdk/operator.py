@@ -11,6 +11,7 @@ from typing import NamedTuple
 from edgerm.core.errors import NotFound, Unavailable
 from edgerm.core.tasks import TaskState
 from edgerm.transport.http_client import HttpClient
+from edgerm.wire.codec.times import nanoseconds
 from edgerm.wire.content import PROTOBUF, encode, from_protobuf
 from edgerm.wire.recordio import Decoder
 from edgerm.wire.v1 import master_pb2, operator_pb2, tasks_pb2
@@ -65,11 +66,27 @@ class Operator:
         """The task with this id, else one whose id begins so; live before ended ones, then the latest launch."""
         view = await self.tasks()
         for exact in (True, False):
-            for tasks in ((*view.unreachable_tasks, *view.tasks), view.completed_tasks):
+            for tasks in ((*view.orphan_tasks, *view.unreachable_tasks, *view.tasks), view.completed_tasks):
                 found = [task for task in tasks if name.fits(task, exact=exact)]
                 if found:
                     return found[-1]
         raise NotFound(f"no task {name.task_id!r} is known; see: edgerm ps --all")
+
+    async def roles(self) -> master_pb2.Response.GetRoles:
+        """The roles that frameworks have, or in which something is used."""
+        return (await self._ask(master_pb2.Call.GET_ROLES)).get_roles
+
+    async def watch(self) -> AsyncIterator[master_pb2.Event]:
+        """The whole state, then every change as it comes, with a HEARTBEAT each 15 s; ends with the master's stream.
+
+        Raises `Unavailable` if the connection breaks, also when this reader was too slow.
+        """
+        decoder = Decoder(ANSWER_BYTES_MAX)
+        call = master_pb2.Call(type=master_pb2.Call.SUBSCRIBE)
+        async with self._client.stream(PATH, encode(call, PROTOBUF), HEADERS) as stream:
+            async for piece in stream.chunks:
+                for record in decoder.feed(piece):
+                    yield from_protobuf(master_pb2.Event, record, max_bytes=ANSWER_BYTES_MAX)
 
     async def offers(self) -> operator_pb2.Response.GetOffers:
         """Offers that no framework has answered yet."""
@@ -85,6 +102,39 @@ class Operator:
         if grace_s is not None:
             call.kill_task.grace_period_s = grace_s
         return TaskState((await self._ask_own(call)).kill_task.state)
+
+    async def drain(
+        self, agent_id: str, deadline_s: float = 0.0, max_grace_s: float | None = None, *, mark_gone: bool = False
+    ) -> None:
+        """Take an agent out of service: its tasks may end by themselves for `deadline_s`, then they are killed.
+
+        Raises `Invalid` for an agent that is not known.
+        """
+        call = master_pb2.Call(type=master_pb2.Call.DRAIN_AGENT)
+        body = call.drain_agent
+        body.agent_id.value, body.mark_gone = agent_id, mark_gone
+        body.deadline.FromNanoseconds(nanoseconds("the deadline", deadline_s))
+        if max_grace_s is not None:
+            body.max_grace_period.FromNanoseconds(nanoseconds("the grace period", max_grace_s))
+        await self._tell(call)
+
+    async def deactivate(self, agent_id: str) -> None:
+        """No more offers of an agent; its tasks run on. Raises `Invalid` for one that is not known."""
+        call = master_pb2.Call(type=master_pb2.Call.DEACTIVATE_AGENT)
+        call.deactivate_agent.agent_id.value = agent_id
+        await self._tell(call)
+
+    async def reactivate(self, agent_id: str) -> None:
+        """Offers of an agent again, whether it was drained or deactivated. Raises `Invalid`."""
+        call = master_pb2.Call(type=master_pb2.Call.REACTIVATE_AGENT)
+        call.reactivate_agent.agent_id.value = agent_id
+        await self._tell(call)
+
+    async def mark_gone(self, agent_id: str) -> None:
+        """An agent is over with all that ran there; it may never join again. Raises `NotFound`."""
+        call = master_pb2.Call(type=master_pb2.Call.MARK_AGENT_GONE)
+        call.mark_agent_gone.agent_id.value = agent_id
+        await self._tell(call)
 
     async def explain(self, name: Name | None, framework_id: str | None = None) -> operator_pb2.Response.Explain:
         """Why a task, or a framework, is where it is."""
@@ -105,6 +155,24 @@ class Operator:
         if framework_id is not None:
             call.read_stats.framework_id.value = framework_id
         return (await self._ask_own(call)).read_stats
+
+    async def write_input(
+        self, name: Name, data: bytes = b"", *, offset: int | None = None, close: bool = False
+    ) -> tuple[int, bool]:
+        """Write to a task's open standard input, `data` (at most 64 KiB) being at byte `offset` of its live input.
+
+        Returns how many live bytes the task has taken, after at most about 20 s, and whether the input is closed: what
+        lies beyond is to be written again. Without data it only looks, or closes. `TaskInput` does all of that.
+        """
+        call = operator_pb2.Call(type=operator_pb2.Call.WRITE_INPUT)
+        call.write_input.task_id.value = name.task_id
+        if name.framework_id is not None:
+            call.write_input.framework_id.value = name.framework_id
+        if offset is not None:
+            call.write_input.offset = offset
+        call.write_input.data, call.write_input.close = data, close
+        taken = (await self._ask_own(call)).write_input
+        return taken.offset, taken.closed
 
     async def read_log(
         self, name: Name, *, stderr: bool = False, follow: bool = False, offset: int = 0, max_bytes: int | None = None
@@ -133,6 +201,9 @@ class Operator:
                         return
         if max_bytes is None:
             raise Unavailable(f"the output of {name.task_id!r} was cut short")
+
+    async def _tell(self, call: master_pb2.Call) -> None:
+        await self._client.request("POST", PATH, encode(call, PROTOBUF), HEADERS)
 
     async def _ask(self, kind: master_pb2.Call.Type.ValueType) -> master_pb2.Response:
         reply = await self._client.request("POST", PATH, encode(master_pb2.Call(type=kind), PROTOBUF), HEADERS)

@@ -1,24 +1,32 @@
 """`Placer`: the scheduler behind the short way. Whatever waits is placed, in order, on whatever is offered.
 
-What does not live here: who waits for the tasks (`edgerm.sdk.cluster`).
+What does not live here: who waits for the tasks (`edgerm.sdk.cluster`), whether one task may run on one agent
+(`edgerm.sdk.tasks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
+from edgerm.core.alternatives import executors_of
+from edgerm.core.constraints import Constraint, fulfils
+from edgerm.core.devices import items
 from edgerm.core.errors import Conflict
-from edgerm.core.ids import AgentId, FrameworkId, TaskId
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, TaskId
 from edgerm.core.resources import NOTHING, Resources
-from edgerm.core.scheduler import Offer, Status, TaskSpec
+from edgerm.core.scheduler import AgentSpec, Offer, Status, TaskSpec
 from edgerm.sdk.core.session import Session
+from edgerm.sdk.needs import Needs
 from edgerm.sdk.scheduler import Scheduler
-from edgerm.sdk.tasks import Needs, Task
-from edgerm.wire.codec.infos import executors_told
+from edgerm.sdk.tasks import Task
 
 TASKS_PER_ACCEPT_MAX = 2000
 TOO_SMALL_S = 1.0  # an offer on which nothing fits is not wanted again for so long, unless it grows
+UNFIT_S = 3600.0  # an agent on which nothing that waits may run; a new task that may run there revives
+
+Kind = tuple[str, tuple[Constraint, ...]]
+"""What of a build decides where it may run at all: its executor and its constraints."""
 
 
 @dataclass(slots=True)
@@ -26,32 +34,46 @@ class _Place:
     """The offers of one agent, and what goes there."""
 
     agent_id: AgentId
-    executors: frozenset[str] | None  # what it runs; None: it does not tell
+    agent: AgentSpec
     left: Resources = NOTHING
     offers: list[Offer] = field(default_factory=list)
     tasks: list[TaskSpec] = field(default_factory=list)
     too_big: set[Needs] = field(default_factory=set)
+    fits: dict[Kind, bool] = field(default_factory=dict)  # what may run here, as far as it was asked for
 
-    def takes(self, task: Task) -> bool:
-        """Whether it has room for the task, and runs such tasks as far as it tells."""
-        if task.needs in self.too_big or len(self.tasks) >= TASKS_PER_ACCEPT_MAX:
+    def may_run(self, build: Task) -> bool:
+        """Whether the agent is one for such tasks, however much is free there."""
+        kind = (build.executor, build.constraints)
+        if kind not in self.fits:
+            self.fits[kind] = not build.misfit(self.agent, self.agent_id)
+        return self.fits[kind]
+
+    def take(self, build: Task) -> bool:
+        """Take the task as this build, if it may run here and has room."""
+        if len(self.tasks) >= TASKS_PER_ACCEPT_MAX or build.needs in self.too_big or not self.may_run(build):
             return False
-        if self.executors is not None and task.executor not in self.executors:
+        taken = build.needs.take_from(self.left)
+        if taken is None:
+            self.too_big.add(build.needs)
             return False
-        if task.needs.take_from(self.left) is not None:
-            return True
-        self.too_big.add(task.needs)
-        return False
+        self.left = self.left - taken
+        self.tasks.append(build.at(self.agent_id, taken))
+        return True
 
 
 class Placer(Scheduler):
     """Spreads waiting tasks over agents; asks for offers only while something waits."""
 
-    def __init__(self, told: Callable[[Status], None]) -> None:
+    def __init__(
+        self, told: Callable[[Status], None], said: Callable[[TaskId, bytes], None] = lambda _task_id, _data: None
+    ) -> None:
         self._told = told
+        self._said = said
         self._waiting: dict[TaskId, Task] = {}
         self._quiet = False  # offers are suppressed
-        self._offered: set[str] | None = set()  # executors of agents that made offers; None: of one that does not tell
+        self._seen: dict[AgentId, AgentSpec] = {}  # agents that made offers
+        self._devices: set[tuple[str, str]] = set()  # that were offered, by name and id
+        self._unfit: set[AgentId] = set()  # agents of these that were refused for long
 
     def launch(self, driver: Session, task: Task) -> None:
         """Place the task as soon as there is room. Raises `Conflict` if one with this id has not ended."""
@@ -60,24 +82,46 @@ class Placer(Scheduler):
         self._waiting[task.task_id] = task
         if driver.held:
             self._place(driver)
-        elif self._quiet:
-            self._quiet = False
-            driver.revive()
+        elif self._quiet or self._may_run_where_refused(task):
+            self._revive(driver)
+
+    def _may_run_where_refused(self, task: Task) -> bool:
+        return any(
+            not build.misfit(self._seen[agent_id], agent_id) for agent_id in self._unfit for build in task.choices
+        )
 
     def withdraw(self, task_id: TaskId) -> bool:
         """Take back a task that has no place yet; False if it has one."""
         return self._waiting.pop(task_id, None) is not None
 
     def lacking(self, task_id: TaskId) -> str | None:
-        """The executor that a waiting task needs and that no agent had which made an offer so far, if so."""
+        """In words, what a waiting task needs that no agent has which made an offer so far; None: not that we know."""
         task = self._waiting.get(task_id)
-        return task.executor if task and self._offered and task.executor not in self._offered else None
+        if task is None or not self._seen:
+            return None
+        reasons = [self._lacks(build) for build in task.choices]
+        return "; or ".join(dict.fromkeys(reasons)) if all(reasons) else None
+
+    def _lacks(self, build: Task) -> str:
+        """Why no agent that was seen may run this build; empty: one may."""
+        agents = [(agent, agent_id) for agent_id, agent in self._seen.items()]
+        if any(not build.misfit(agent, agent_id) for agent, agent_id in agents):
+            unseen = [text for some in build.needs.devices for text in some.missing(self._devices)]
+            return f"no offer so far had a device {' or '.join(unseen)}" if unseen else ""
+        told = [executors_of(agent) for agent, _ in agents]
+        if all(executors is not None and build.executor not in executors for executors in told):
+            return f"no agent here runs {build.executor} tasks yet"
+        unmet = [one for one in build.constraints if not any(fulfils(one, agent, name) for agent, name in agents)]
+        if unmet:
+            return "no agent that made an offer meets " + " or ".join(map(str, unmet))
+        every = " and ".join(map(str, (*build.constraints, f"runs {build.executor} tasks")))
+        return f"no agent that made an offer meets all of: {every}"
 
     def subscribed(self, driver: Session, framework_id: FrameworkId) -> None:
-        """A new stream remembers what was suppressed; make it fit."""
+        """A new stream remembers what was suppressed, and no refusals; make it fit."""
+        self._unfit.clear()
         if self._waiting and self._quiet:
-            self._quiet = False
-            driver.revive()
+            self._revive(driver)
         elif not self._waiting:
             self._hush(driver)
 
@@ -89,33 +133,44 @@ class Placer(Scheduler):
         """Tell whoever waits."""
         self._told(status)
 
+    def message(self, driver: Session, agent_id: AgentId, executor_id: ExecutorId, data: bytes) -> None:
+        """Hand on what a task says."""
+        self._said(TaskId(executor_id), data)
+
     def _place(self, driver: Session) -> None:
         places = _places(driver.held.values())
-        self._note(places)
+        self._seen.update((place.agent_id, place.agent) for place in places)
+        self._devices.update(item for place in places for item in items(place.left))
         turn = 0
         for task in list(self._waiting.values()):
-            place = _fitting(places, turn, task)
-            if place is not None:
+            if _take(places, turn, task):
                 turn += 1
-                taken = task.needs.take_from(place.left)
-                assert taken is not None
-                place.left = place.left - taken
-                place.tasks.append(task.at(place.agent_id, taken))
                 del self._waiting[task.task_id]
             elif all(len(place.too_big) > TASKS_PER_ACCEPT_MAX for place in places):
                 break
+        builds = (build for task in self._waiting.values() for build in task.choices)
+        kinds = {(build.executor, build.constraints): build for build in builds}
         for place in places:
             if place.tasks:
                 driver.accept(place.offers, place.tasks, refuse_s=0)
             else:
-                driver.decline(place.offers, refuse_s=TOO_SMALL_S if self._waiting else 0)
+                self._decline(driver, place, kinds.values())
         if not self._waiting:
             self._hush(driver)
 
-    def _note(self, places: list[_Place]) -> None:
-        for place in places:
-            if self._offered is not None:
-                self._offered = None if place.executors is None else self._offered | place.executors
+    def _decline(self, driver: Session, place: _Place, waiting: Collection[Task]) -> None:
+        """Give back what serves nobody: until room may have grown, or for long if the agent is none for our tasks."""
+        fit = any(map(place.may_run, waiting))
+        if waiting and not fit:
+            self._unfit.add(place.agent_id)
+        else:
+            self._unfit.discard(place.agent_id)
+        driver.decline(place.offers, refuse_s=TOO_SMALL_S if fit else UNFIT_S if waiting else 0)
+
+    def _revive(self, driver: Session) -> None:
+        self._quiet = False
+        self._unfit.clear()
+        driver.revive()
 
     def _hush(self, driver: Session) -> None:
         if not self._quiet:
@@ -128,16 +183,13 @@ def _places(offers: Iterable[Offer]) -> list[_Place]:
     for offer in offers:
         place = places.get(offer.agent_id)
         if place is None:
-            place = places[offer.agent_id] = _Place(offer.agent_id, executors_told(offer.agent.info))
+            place = places[offer.agent_id] = _Place(offer.agent_id, offer.agent)
         place.left = place.left + offer.resources
         place.offers.append(offer)
     return list(places.values())
 
 
-def _fitting(places: list[_Place], turn: int, task: Task) -> _Place | None:
-    """The next agent in turn that takes the task."""
-    for number in range(len(places)):
-        place = places[(turn + number) % len(places)]
-        if place.takes(task):
-            return place
-    return None
+def _take(places: list[_Place], turn: int, task: Task) -> bool:
+    """Whether an agent, from the one in turn on, has taken the task: as the first of its builds that any can take."""
+    count = len(places)
+    return any(places[(turn + number) % count].take(build) for build in task.choices for number in range(count))

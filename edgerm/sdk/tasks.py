@@ -6,14 +6,19 @@ What does not live here: uploading what a task needs (`edgerm.sdk.driver`).
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
+from edgerm.core.alternatives import misfit
+from edgerm.core.constraints import Constraint, check_constraint, parse_constraint
 from edgerm.core.errors import Conflict, Invalid
 from edgerm.core.ids import AgentId, TaskId, check_task_id
-from edgerm.core.resources import Amount, ResourceKey, Resources, coalesce, milli
-from edgerm.core.scheduler import BlobRef, Offer, TaskSpec
-from edgerm.sdk.containers import PORT_MAX, Ports, fill_in, parse_volume, ports_of
+from edgerm.core.resources import Resources
+from edgerm.core.scheduler import AgentSpec, BlobRef, Offer, TaskSpec
+from edgerm.sdk.containers import Ports, fill_in, parse_volume, ports_of
+from edgerm.sdk.devices import Devices
+from edgerm.sdk.needs import Needs
+from edgerm.sdk.options import check_list, check_names
 from edgerm.wire.codec.resources import resources_to_messages
 from edgerm.wire.codec.tasks import executor_of, task_spec
 from edgerm.wire.codec.times import nanoseconds
@@ -22,83 +27,6 @@ from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
 
 CPUS_DEFAULT = 0.1
 MEM_DEFAULT_MIB = 32.0
-ALL_PORTS = ((1, PORT_MAX),)
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a task asks of an offer: scalars by name, and ports."""
-
-    scalars: tuple[tuple[str, int], ...]  # in thousandths
-    ports: int = 0  # so many, whichever they are
-    these_ports: frozenset[int] = frozenset()  # and these
-
-    @classmethod
-    def of(cls, cpus: float, mem: float, disk: float = 0.0, ports: int = 0, these_ports: Iterable[int] = ()) -> Needs:
-        """`mem` and `disk` in MiB. Raises `Invalid` for amounts that are none."""
-        if ports < 0:
-            raise Invalid(f"a task cannot need {ports} ports")
-        amounts = {"cpus": milli(cpus), "mem": milli(mem), "disk": milli(disk)}
-        scalars = tuple((name, amount) for name, amount in amounts.items() if amount)
-        return cls(scalars, ports, frozenset(these_ports))
-
-    def take_from(self, resources: Resources) -> Resources | None:
-        """The part of `resources` that serves, reserved ones first; None if they are too few."""
-        taken: dict[ResourceKey, Amount] = {}
-        for name, amount in self.scalars:
-            left = amount
-            for key in _keys(resources, name):
-                have = resources[key]
-                if left and isinstance(have, int):
-                    taken[key] = min(have, left)
-                    left -= min(have, left)
-            if left:
-                return None
-        ports = self._take_ports(resources)
-        return None if ports is None else Resources({**taken, **ports})
-
-    def _take_ports(self, resources: Resources) -> dict[ResourceKey, Amount] | None:
-        taken: dict[ResourceKey, Amount] = {}
-        left, wanted = self.ports, set(self.these_ports)
-        for key in _keys(resources, "ports"):
-            have = resources[key]
-            if isinstance(have, tuple) and (left or wanted):
-                found = {port for port in wanted if any(begin <= port <= end for begin, end in have)}
-                ranges = _first(_without(have, sorted(self.these_ports)), left)
-                wanted -= found
-                left -= sum(end - begin + 1 for begin, end in ranges)
-                taken[key] = coalesce([*ranges, *((port, port) for port in found)])
-        return None if left or wanted else taken
-
-
-def _keys(resources: Resources, name: str) -> list[ResourceKey]:
-    """Plain ones last: what is reserved for us nobody else can use. Revocable ones are not asked for here."""
-    found = [key for key in resources if key.name == name and not key.revocable and not key.disk]
-    return sorted(found, key=lambda key: not key.reservations)
-
-
-def _without(ranges: Iterable[tuple[int, int]], ports: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The ranges without these ports, which are in order."""
-    for begin, end in ranges:
-        first = begin
-        for port in ports:
-            if first <= port <= end:
-                if first < port:
-                    yield first, port - 1
-                first = port + 1
-        if first <= end:
-            yield first, end
-
-
-def _first(ranges: Iterable[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    taken = []
-    for begin, end in ranges:
-        if count <= 0:
-            break
-        last = min(end, begin + count - 1)
-        taken.append((begin, last))
-        count -= last - begin + 1
-    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +37,33 @@ class Task:
     needs: Needs
     message: TaskInfo = field(compare=False)  # without agent and resources
     executor: str = field(compare=False)  # the kind that runs it: "wasm", "process", "docker"
+    constraints: tuple[Constraint, ...] = ()  # what must hold of an agent, all of it
+    builds: tuple[Task, ...] = ()  # of which the first that fits is taken, in place of the task itself
+
+    @property
+    def choices(self) -> tuple[Task, ...]:
+        """What may run, the best first: its builds, or the task itself if it has none."""
+        return self.builds or (self,)
+
+    def misfit(self, agent: AgentSpec, agent_id: AgentId) -> str:
+        """Why it cannot run on the agent, whatever is free there; empty: it can. For a task without builds."""
+        return misfit(self.executor, self.constraints, agent, agent_id)
 
     def on(self, offer: Offer, resources: Resources | None = None) -> TaskSpec:
-        """The task on this offer, or on what is left of it; raises `Conflict` if that is too little."""
-        taken = self.needs.take_from(offer.resources if resources is None else resources)
-        if taken is None:
-            raise Conflict(f"task {self.task_id!r} needs more than offer {offer.offer_id} has: {self.needs}")
-        return self.at(offer.agent_id, taken)
+        """The task on this offer, or on what is left of it; of several builds the first that fits.
+
+        Raises `Conflict`, saying why, if the task cannot be placed there.
+        """
+        left, reasons = offer.resources if resources is None else resources, []
+        for build in self.choices:
+            taken = build.needs.take_from(left)
+            why = build.misfit(offer.agent, offer.agent_id)
+            if taken is not None and not why:
+                return build.at(offer.agent_id, taken)
+            lack = f"needs more than offer {offer.offer_id} has: {build.needs}"
+            lack = f"cannot run there, for {why}" if why else lack
+            reasons.append(f"as {build.message.alternative!r} {lack}" if self.builds else lack)
+        raise Conflict(f"task {self.task_id!r} {'; '.join(reasons)}")
 
     def at(self, agent_id: AgentId, resources: Resources) -> TaskSpec:
         """The task at this agent with exactly these resources."""
@@ -149,9 +97,13 @@ class Options(TypedDict, total=False):
     mem: float
     disk: float
     ports: int
+    devices: Devices
     input: BlobRef | None  # its standard input
+    stdin_open: bool  # which stays open after that
+    messages: bool  # it gets a mailbox
     grace_s: float | None  # between SIGTERM and SIGKILL
     timeout_s: float | None  # killed when it takes longer
+    constraints: Sequence[str | Constraint]  # what must hold of an agent: zone=a, zone!=a, zone, !zone, zone~REGEX …
     user: str  # of a process or a container, if the operator allows it
 
 
@@ -170,6 +122,7 @@ def wasm_task(
 
 def process_task(task_id: str, argv: Sequence[str], **options: Unpack[Options]) -> Task:
     """A program that is on the agent's box, run without a shell. Raises `Invalid`."""
+    check_list("a program and its arguments", argv)
     if not argv or not argv[0]:
         raise Invalid("a process task needs a program to run")
     message = _message(task_id, options)
@@ -198,10 +151,7 @@ def docker_task(
     message.command.arguments.extend(args)
     fill_in(message.container, image, network, ports)
     message.container.volumes.extend(parse_volume(volume) for volume in volumes)
-    task = _task(message, options, [port.host for port in ports])
-    enough = {ResourceKey(name): amount for name, amount in task.needs.scalars} | {ResourceKey("ports"): ALL_PORTS}
-    task.at(AgentId("0"), task.needs.take_from(Resources(enough)) or Resources())  # what is wrong is told now
-    return task
+    return _task(message, options, [port.host for port in ports])
 
 
 def blob_message(blob: BlobRef) -> Blob:
@@ -210,6 +160,7 @@ def blob_message(blob: BlobRef) -> Blob:
 
 
 def _message(task_id: str, options: Options) -> TaskInfo:
+    check_names(options, Options.__annotations__)
     message = TaskInfo(name=options.get("name") or task_id)
     message.task_id.value = check_task_id(task_id)
     message.command.shell = False
@@ -223,6 +174,10 @@ def _message(task_id: str, options: Options) -> TaskInfo:
         message.max_completion_time.nanoseconds = nanoseconds("timeout_s", timeout_s)
     if (stdin := options.get("input")) is not None:
         message.input.CopyFrom(blob_message(stdin))
+    if options.get("stdin_open"):
+        message.stdin_open = True
+    if options.get("messages"):
+        message.messages = True
     return message
 
 
@@ -233,5 +188,39 @@ def _task(message: TaskInfo, options: Options, publish: Sequence[int] = ()) -> T
         options.get("disk", 0.0),
         options.get("ports", 0) + sum(not port for port in publish),
         filter(None, publish),
+        options.get("devices", ()),
     )
-    return Task(TaskId(message.task_id.value), needs, message, executor_of(message))
+    check_list("constraints", options.get("constraints", ()))
+    constraints = tuple(map(_constraint, options.get("constraints", ())))
+    task = Task(TaskId(message.task_id.value), needs, message, executor_of(message), constraints)
+    task.at(AgentId("0"), needs.take_from(needs.enough()) or Resources())  # what is wrong is told now
+    return task
+
+
+def _constraint(part: str | Constraint) -> Constraint:
+    if isinstance(part, str):
+        return parse_constraint(part)
+    check_constraint(part)
+    return part
+
+
+def one_of(builds: Sequence[tuple[str, Task]]) -> Task:
+    """A task of which there are several builds, each with a name, the best first. Raises `Invalid`.
+
+    The builds are tasks with one id. The first that fits an offer is taken, and says so (`TaskInfo.alternative`).
+    """
+    names = [name for name, _ in builds]
+    tasks = [_named(name, build) for name, build in builds]
+    if not tasks or len(set(names)) < len(names) or not all(names):
+        raise Invalid(f"a task of several builds needs at least one, each with a name of its own, not {names}")
+    first = tasks[0]
+    if any(task.task_id != first.task_id or task.builds for task in tasks):
+        raise Invalid(f"the builds of task {first.task_id!r} must all have its id, and no builds of their own")
+    return replace(first, builds=tuple(tasks))
+
+
+def _named(name: str, build: Task) -> Task:
+    message = TaskInfo()
+    message.CopyFrom(build.message)
+    message.alternative = name
+    return replace(build, message=message)

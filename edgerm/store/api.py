@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from edgerm.core.effects import BATCH_OPERATIONS_MAX
 from edgerm.core.errors import Code, EdgermError, Invalid, TooLarge
@@ -41,8 +41,7 @@ class Delete:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What `load` gives back: a row as the last `Put` left it."""
 
     kind: str

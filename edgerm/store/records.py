@@ -8,6 +8,7 @@ whatever else changes does, and a migration. What does not live here: which reco
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -19,6 +20,7 @@ Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Fields of a record in one version, as msgpack holds them → the same in the next version."""
 
 _Packed: TypeAlias = list[list[Any]]
+_SMALL_BYTES = 1000
 
 
 class RecordCodec:
@@ -88,7 +90,15 @@ def _pack(value: object) -> _Packed:
 def _unpack(wanted: type, packed: Any) -> Resources:
     if wanted is not Resources:
         raise NotImplementedError(f"{wanted.__name__} cannot be part of a record")
-    return Resources([(entry.key(), entry.amount()) for entry in msgspec.convert(packed, list[_Entry], strict=True)])
+    again = _repacked(packed)
+    return _remembered(again) if len(again) <= _SMALL_BYTES else _resources(again)
+
+
+def _resources(packed: bytes) -> Resources:
+    return Resources([(entry.key(), entry.amount()) for entry in _entries(packed)])
+
+
+_remembered = lru_cache(maxsize=4096)(_resources)  # thousands of records hold the same few bags: each is read once
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -115,3 +125,7 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True):
         if pairs:
             raise Invalid(f"resource {self.name!r} has both ranges and items")
         return frozenset(part for part in self.stored if isinstance(part, str))
+
+
+_repacked = msgspec.msgpack.Encoder().encode
+_entries = msgspec.msgpack.Decoder(list[_Entry]).decode

@@ -13,6 +13,7 @@ from edgerm.plugin.executor import (
     Exit,
     Handle,
     Inspection,
+    Intake,
     LaunchFailed,
     LaunchSpec,
     Stream,
@@ -34,6 +35,8 @@ class FakeTask:
     output: dict[Stream, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
     news: asyncio.Event = field(default_factory=asyncio.Event)
     graces_s: list[float] = field(default_factory=list)
+    input: bytearray = field(default_factory=bytearray)
+    input_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,18 @@ class FakeExecutor:
                 pass
         data = bytes(kept[at : at + max_bytes])
         return Chunk(at, data, ended=task.exit.done() and at + len(data) == len(kept))
+
+    async def put_input(self, handle: Handle, offset: int, data: bytes, end: bool, wait_s: float) -> Intake:
+        """Takes all of it at once."""
+        task = self._find(handle)
+        if not task.spec.stdin_open:
+            raise NotFound("the task was not started with an open standard input")
+        fresh = data[len(task.input) - offset :]
+        if fresh and (task.input_closed or task.exit.done()):
+            raise NotFound("the task's standard input is closed")
+        task.input += fresh
+        task.input_closed = task.input_closed or end
+        return Intake(len(task.input), task.input_closed)
 
     async def usage(self, handle: Handle) -> Usage | None:
         return Usage(0.0, 0) if await self.adopt(handle) else None

@@ -6,6 +6,7 @@ What does not live here: what is said in a body.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,7 @@ from edgerm.core.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from edgerm.requests import HEADER, current_request, make_request_id
 from edgerm.transport.status import ANSWERS
 
 CONNECT_S = 10.0
@@ -57,6 +59,7 @@ _ERRORS: dict[int, type[EdgermError]] = {
 
 
 _BLANK = re.compile(r"\s")
+_log = logging.getLogger("edgerm.http")  # at debug: every exchange with its request id; a library sets no log up
 
 
 class Reply(NamedTuple):
@@ -138,15 +141,19 @@ class HttpClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("an HttpClient is used inside of `async with`")
+        name = current_request() or make_request_id()
         try:
             response = await self._session.request(
-                method, self.url + path, data=body or None, headers=headers, timeout=limits
+                method, self.url + path, data=body or None, headers={HEADER: name, **headers}, timeout=limits
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"cannot reach {self.url}: {_words(error)}") from None
+        _log.debug("%s %s: %d, request %s", method, path, response.status, name)
         try:
             if response.status >= 300:
-                raise await _error_of(response)
+                refusal = await _error_of(response)
+                refusal.request = name
+                raise refusal
             yield response
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"the connection to {self.url} broke: {_words(error)}") from None
@@ -195,6 +202,8 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
 def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it ended in the middle"
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number)

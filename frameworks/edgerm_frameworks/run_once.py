@@ -1,18 +1,20 @@
 """The smallest framework: run one task, print what it printed. Start `edgerm up` first, then
 
-python -m edgerm_frameworks.run_once URL
+python -m edgerm_frameworks.run_once [URL of a master]
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from edgerm.sdk import connect
 from edgerm_frameworks.modules import WINDOWED_STATS
+from edgerm_frameworks.program import run, start
+
+MASTER = "http://127.0.0.1:5050"
 
 
-async def main(master: str) -> None:
+async def run_once(master: str) -> int:
     """A task's life, step by step."""
     # 1. Subscribe as a framework. On leaving the block the framework, and whatever it still runs, is ended.
     async with connect(master) as cluster:
@@ -30,7 +32,13 @@ async def main(master: str) -> None:
         async for piece in handle.logs():
             print("live:", piece.decode(), end="")
         print((await handle.ended()).state.name)
+    return 0 if result.ok else 1
+
+
+def main(master: str = MASTER) -> int:
+    """Run it; the exit status: 1 the task failed or the master is away, 130 after Ctrl-C."""
+    return run("run_once", run_once(master))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:5050"))
+    raise SystemExit(start(main, __doc__, sys.argv[1:]))

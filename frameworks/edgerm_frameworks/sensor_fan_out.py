@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgerm.sdk import Cluster, EdgermError, Result, connect
+from edgerm.sdk import Cluster, Result, connect
 from edgerm_frameworks.modules import WINDOWED_STATS, windowed_stats_lines
+from edgerm_frameworks.program import run, start
 
 MASTER = "http://127.0.0.1:5050"
 
@@ -104,20 +105,10 @@ def show_table(rows: list[Row]) -> None:
         )
 
 
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
-
-
-def main(master: str = MASTER, sensors: int = 24, samples: int = 20_000, window: int = 500) -> int:
-    """Run it, and show what came out; the exit status: 0 all results are right, 1 not so."""
+async def compute(master: str, sensors: int, samples: int, window: int) -> int:
+    """Everything, and show what came out."""
     begin_s = time.monotonic()
-    rows: list[Row] = []
-    try:
-        rows = asyncio.run(fan_out(master, sensors, samples, window, show_progress))
-    except* EdgermError as errors:  # one, or as many as there are sensors: the first says it all
-        sys.stderr.write(f"sensor_fan_out: {_first(errors)}\n")
-    if not rows:
-        return 1
+    rows = await fan_out(master, sensors, samples, window, show_progress)
     show_table(rows)
     wrong = sum(not row.right for row in rows)
     agents = len({row.agent_id for row in rows})
@@ -126,5 +117,10 @@ def main(master: str = MASTER, sensors: int = 24, samples: int = 20_000, window:
     return 1 if wrong else 0
 
 
+def main(master: str = MASTER, *, sensors: int = 24, samples: int = 20_000, window: int = 500) -> int:
+    """Run it; the exit status: 0 all results are right, 1 not so or the master is away, 130 after Ctrl-C."""
+    return run("sensor_fan_out", compute(master, sensors, samples, window))
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1] if len(sys.argv) > 1 else MASTER))
+    raise SystemExit(start(main, __doc__, sys.argv[1:]))

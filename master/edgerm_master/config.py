@@ -6,7 +6,7 @@ What does not live here: how file, environment and flags are merged (`edgerm.con
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -17,6 +17,9 @@ from edgerm import config
 from edgerm.core.errors import Invalid
 
 DEFAULT_FILE = Path("/etc/edgerm/master.toml")
+
+HIDDEN = "(hidden)"
+_SECRET = ("token", "secret", "password", "credential", "key")
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 50)]
@@ -123,3 +126,15 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/edgerm/master")
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "edgerm" / "master"
+
+
+def flags(settings: msgspec.Struct, above: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting by its name in the file, with the value that holds; what may be a secret is not shown."""
+    for field in msgspec.structs.fields(settings):
+        name, value = f"{above}{field.name}", getattr(settings, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from flags(value, f"{name}.")
+        elif value and any(word in field.name.lower() for word in _SECRET):
+            yield name, HIDDEN
+        else:
+            yield name, str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,7 +6,9 @@ What lives here: who is given what, in which order things start and stop. What d
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -22,16 +24,21 @@ from edgerm.core.errors import EdgermError, Invalid
 from edgerm.store.blobs import BlobStore
 from edgerm.store.datadir import DataDir
 from edgerm.store.sqlite import SqliteStore
+from edgerm.wire import patterns
 from edgerm_master import config
 from edgerm_master.api.access import Access, Action, Principal
 from edgerm_master.api.agent import AgentFace
 from edgerm_master.api.artifacts import ArtifactFace
 from edgerm_master.api.blobs import Blobs
+from edgerm_master.api.change_log import ChangeLog
 from edgerm_master.api.doorbells import Doorbells
 from edgerm_master.api.http import Server
 from edgerm_master.api.look import LookFace
 from edgerm_master.api.metrics import Metrics
 from edgerm_master.api.operator import OperatorFace
+from edgerm_master.api.operator_stream import OperatorStreams
+from edgerm_master.api.own_calls import OwnFace
+from edgerm_master.api.queries import Queries
 from edgerm_master.api.scheduler import SchedulerFace
 from edgerm_master.api.streams import Streams
 from edgerm_master.api.upstreams import Upstreams
@@ -63,6 +70,8 @@ def main(config_file: Path | None, flags: Mapping[str, Any], lifeline: int | Non
     except Invalid as error:
         return _say(error, 2)
     logs.configure(settings.log.form, settings.log.level)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an agent over HTTP has two connections
     try:
         asyncio.run(_run(settings, lifeline))
     except EdgermError as error:
@@ -88,6 +97,7 @@ async def _run(settings: Config, lifeline: int | None) -> None:
     if settings.insecure and not (settings.address.loopback and (coap is None or coap.loopback)):
         log.warning("INSECURE: whoever reaches this address may do everything", http=settings.http, coap=settings.coap)
     async with serving(settings) as served:
+        gc.freeze()  # what was taken over stays: a collection would hold all else up for as long as there are tasks
         sys.stdout.write(f"ready http={served.url}" + (f" coap={served.coap_url}\n" if served.coap_url else "\n"))
         sys.stdout.flush()
         served.shell.failed.add_done_callback(lambda _: stop.set())
@@ -120,15 +130,17 @@ async def serving(settings: Config) -> AsyncIterator[Served]:
         store = SqliteStore(data.path / "registry.db")
         stack.callback(store.close)
         registry = Registry(store)
-        core = Master(secrets.token_hex(8), secrets.token_bytes(32), _core_settings(settings))
-        shell = Shell(core, registry.write)
-        core.recover(registry.load(), shell.now())
+        core = Master(secrets.token_hex(8), secrets.token_bytes(32), _core_settings(settings), patterns.matches)
+        metrics = Metrics(core)
+        shell = Shell(core, metrics.timed(registry.write))
+        _recover(core, registry, shell)
         limits = settings.artifacts
         blob_store = BlobStore(data.path / "artifacts", limits.total_bytes, limits.blob_bytes)
         blobs = Blobs(blob_store, lambda: _referenced(core))
         stack.callback(blobs.close)
         access, doorbells = Access(settings.insecure), Doorbells(shell)
-        server, end_streams = _faces(settings, shell, blobs, access, doorbells)
+        changes = ChangeLog(shell)
+        server, end_streams = _faces(settings, shell, blobs, access, doorbells, metrics)
         stack.push_async_callback(server.close)
         coap, coap_url = settings.coap_address, None
         if coap is not None:
@@ -139,11 +151,21 @@ async def serving(settings: Config) -> AsyncIterator[Served]:
         url = await server.listen(settings.address.host, settings.address.port)
         if coap is not None:
             coap_url = await coap_server.listen(coap.host, coap.port)
-        eviction = asyncio.create_task(blobs.evict_for_ever())
-        stack.callback(eviction.cancel)
+        for work in (blobs.evict_for_ever(), metrics.watch_loop()):
+            stack.callback(asyncio.create_task(work).cancel)
         shell.start()
+        changes.begin(settings.log.level)
         log.info("serving", http=url, coap=coap_url, data_dir=str(data.path), run_id=core.world.run_id)
         yield Served(url, shell, coap_url)
+
+
+def _recover(core: Master, registry: Registry, shell: Shell) -> None:
+    """Take over what is stored. None of it is rubbish: to look for some meanwhile is lost time."""
+    gc.disable()
+    try:
+        core.recover(registry.load(), shell.now())
+    finally:
+        gc.enable()
 
 
 def _core_settings(settings: Config) -> Settings:
@@ -160,23 +182,28 @@ def _referenced(core: Master) -> set[Digest]:
 
 
 def _faces(
-    settings: Config, shell: Shell, blobs: Blobs, access: Access, doorbells: Doorbells
+    settings: Config, shell: Shell, blobs: Blobs, access: Access, doorbells: Doorbells, metrics: Metrics
 ) -> tuple[Server, Callable[[], None]]:
     views = Views(shell)
-    metrics = Metrics(views.gauges)
-    upstreams = Upstreams(Streams(shell), settings.agents.coap_log_bytes_s)
+    agent_streams = Streams(shell)
+    metrics.count_streams("agent", agent_streams.count)
+    upstreams = Upstreams(agent_streams, settings.agents.coap_log_bytes_s)
+    operators = OperatorStreams(shell, views, metrics, settings.limits.stream_bytes)
+    queries = Queries(shell, views, metrics, settings)
     scheduler = SchedulerFace(shell, blobs, metrics, settings.limits)
     faces = (
         scheduler,
         AgentFace(shell, doorbells),
         ArtifactFace(blobs),
-        OperatorFace(shell, access, upstreams, views, metrics, settings.limits),
+        OperatorFace(shell, access, queries, operators, metrics, settings.limits),
+        OwnFace(shell, access, upstreams, views, metrics, settings.limits),
         LookFace(metrics),
     )
     server = Server((route for face in faces for route in face.routes()), access)
 
     def end_streams() -> None:
         scheduler.close()
+        operators.close()
         doorbells.close()
 
     return server, end_streams

@@ -12,13 +12,22 @@ from typing import Final
 from edgerm.core.effects import Change, Put
 from edgerm.store import api
 from edgerm.store.records import RecordCodec
-from edgerm_master.core.records import AgentRecord, FrameworkRecord, Record, RemovedRecord, RunRecord, TaskRecord
+from edgerm_master.core.records import (
+    AgentRecord,
+    FrameworkRecord,
+    GoneRecord,
+    Record,
+    RemovedRecord,
+    RunRecord,
+    TaskRecord,
+)
 
 CODEC: Final = RecordCodec(
     {
         "framework": (1, FrameworkRecord),
         "removed": (1, RemovedRecord),
         "agent": (1, AgentRecord),
+        "gone": (1, GoneRecord),
         "task": (1, TaskRecord),
         "run": (1, RunRecord),
     }

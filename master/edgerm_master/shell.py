@@ -14,9 +14,12 @@ from edgerm.core.errors import Unavailable
 from edgerm.core.ids import FrameworkId
 from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Join, JoinAnswer
 from edgerm.core.scheduler import Call
+from edgerm.requests import current_request
 from edgerm_master.core.effects import Accepted, AnswerAgent
-from edgerm_master.core.events import Beaten, Called, Event, Joined, Tick
+from edgerm_master.core.events import Beaten, Called, Event, Joined, Maintained, Maintenance, Tick
 from edgerm_master.core.master import Master
+
+JOINS_AT_ONCE = 16  # a join with many tasks costs milliseconds; between these, offers, calls and beats have their turn
 
 
 class Shell(shell.Shell[Master, Event]):
@@ -26,12 +29,17 @@ class Shell(shell.Shell[Master, Event]):
         super().__init__(core, write, Tick())
         self._waiters: dict[int, asyncio.Future[Any]] = {}
         self._requests = 0
+        self.joining = asyncio.Semaphore(JOINS_AT_ONCE)
         self.on(Accepted, lambda effect: self._resolve(effect.request, None))
         self.on(AnswerAgent, lambda effect: self._resolve(effect.request, effect.answer))
 
     async def call(self, framework_id: FrameworkId, call: Call) -> None:
         """Make a framework's call; returns once all that it changed is durable."""
-        await self._request(lambda number: Called(number, framework_id, call))
+        await self._request(lambda number: Called(number, framework_id, call, current_request()))
+
+    async def maintain(self, call: Maintenance) -> None:
+        """An operator's word about an agent; returns once all that it changed is durable."""
+        await self._request(lambda number: Maintained(number, call, current_request()))
 
     async def join(self, join: Join, carrier: Carrier = HTTP) -> JoinAnswer:
         """An agent's join; the answer comes when it is durable."""

@@ -47,12 +47,12 @@ class Socket(asyncio.DatagramProtocol):
             else:
                 waiter.set_result(Answer(data[1], data[7:]))
 
-    async def ask(self, path: str, payload: bytes) -> Answer:
-        """POST to a path of one segment, shorter than 13 characters."""
+    async def ask(self, path: str, payload: bytes, options: bytes = b"") -> Answer:
+        """POST to a path of one segment, shorter than 13 characters; `options`, encoded, come behind the path."""
         assert self._transport is not None
         self._mid = (self._mid + 1) & 0xFFFF
         mid = self._mid.to_bytes(2)
-        head = bytes((CON_2, POST)) + mid + mid + bytes((0xB0 | len(path),)) + path.encode()
+        head = bytes((CON_2, POST)) + mid + mid + bytes((0xB0 | len(path),)) + path.encode() + options
         self._waiter = self._loop.create_future()
         self._transport.sendto(head + bytes((PAYLOAD,)) + payload if payload else head)
         async with asyncio.timeout(LOST_S):

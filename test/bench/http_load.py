@@ -70,6 +70,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return self._waiter
 
+    @property
+    def closed(self) -> bool:
+        """Whether the other end is gone."""
+        return self._transport is None or self._transport.is_closing()
+
     def close(self) -> None:
         """Let go."""
         if self._transport is not None:
@@ -93,6 +98,11 @@ class Client:
             self._all.append(connection)
             self._free.append(connection)
         return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether all connections are gone."""
+        return all(connection.closed for connection in self._all)
 
     def close(self) -> None:
         """End all connections."""

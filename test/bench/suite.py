@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from bench import beats, containers, idle, latency, launches, machine, stores, wire
+from bench import (
+    beats,
+    containers,
+    idle,
+    latency,
+    launches,
+    live,
+    machine,
+    pages,
+    scale,
+    stores,
+    takeover,
+    wire,
+)
 from bench.report import Report
 
 
@@ -38,6 +51,9 @@ SUBJECTS: dict[str, Callable[[Report, Options], Awaitable[None]]] = {
     "containers": containers.measure,
     "idle": idle.measure,
     "stores": stores.measure,
+    "scale": scale.measure,
+    "live": live.measure,
+    "takeover": takeover.measure,
 }
 
 
@@ -58,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
     report.machine["load_average_after"] = machine.load_average()
     report.note(f"load average before and after: {report.machine['load_average']} / {machine.load_average()}")
     report.print_end()
+    if options.write:
+        pages.write(report, options.only or list(SUBJECTS))
     if options.json:
         report.write(options.json)
     return 1 if options.gate and not report.passed else 0
@@ -69,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few and short rounds: does it run, not how fast")
     parser.add_argument("--gate", action="store_true", help="exit 1 if a goal is missed")
     parser.add_argument("--ray", action="store_true", help=f"install Ray, if it is not there, in {cache_folder()}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"put what is found into {pages.PAGE.name}, between its marks"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where the stores of the run lie (a real disk)")
     parser.add_argument(

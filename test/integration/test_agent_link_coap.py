@@ -445,7 +445,7 @@ import asyncio, sys
 from pathlib import Path
 import msgspec
 from edgerm_agent.config import Config
-from edgerm_agent.main import running
+from edgerm_agent.running import running
 
 async def run():
     settings = {"master": sys.argv[1], "data_dir": sys.argv[2], "executors": {"process": {"enabled": False}}}

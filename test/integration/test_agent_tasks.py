@@ -19,7 +19,7 @@ from support.agent import FACES, OURSELVES, agent_here, agent_process, gone, url
 from support.master import Framework, Json, running_master, task
 
 from edgerm_agent import blobs
-from edgerm_agent.main import Running
+from edgerm_agent.running import Running
 from edgerm_master.main import Served
 
 DEADLINE_S = 30

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_run_of_a_module_reads_its_input(edgerm: Edgerm) -> None:
     done = edgerm("run", "--input", "-", "--wasm", str(WINDOWED_STATS), "--", "2", stdin="1\n2\n3\n4\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "0 2 1.000 2.000 1.500 0.500\n1 2 3.000 4.000 3.500 0.500\n"
+
+
+def test_run_without_an_input_of_its_own_ends_the_tasks(master: str) -> None:
+    """A shell's `<&-` is an input that has ended."""
+    command = shlex.join([*EDGERM, "run", "-i", "--process", "--", "sh", "-c", "cat; echo ended"]) + " <&-"
+    env = {**os.environ, "EDGERM_MASTER": master}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=env, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n")
 
 
 def test_run_of_a_task_that_a_signal_ends_is_128_and_its_number(edgerm: Edgerm) -> None:

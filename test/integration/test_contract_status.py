@@ -141,13 +141,8 @@ async def test_1_3_semantically_bad_calls_are_202(master: Served) -> None:
     ("kind", "body"),
     [
         ("SHUTDOWN", {"executor_id": {"value": "e"}, "agent_id": {"value": "a"}}),
-        ("MESSAGE", {"executor_id": {"value": "e"}, "agent_id": {"value": "a"}, "data": "AA=="}),
-        ("REQUEST", {"requests": []}),
-        ("ACCEPT_INVERSE_OFFERS", {"inverse_offer_ids": []}),
-        ("DECLINE_INVERSE_OFFERS", {"inverse_offer_ids": []}),
         ("RECONCILE_OPERATIONS", {"operations": []}),
         ("ACKNOWLEDGE_OPERATION_STATUS", {"uuid": "AA==", "operation_id": {"value": "o"}}),
-        ("UPDATE_FRAMEWORK", {"framework_info": INFO}),
     ],
 )
 async def test_3_1_known_calls_that_are_not_built_are_202_and_counted(

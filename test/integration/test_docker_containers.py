@@ -14,7 +14,8 @@ from support.slow_registry import slow_registry
 
 from edgerm.core.errors import NotFound
 from edgerm.core.ids import AgentId
-from edgerm.plugin.executor import ExitReason, Handle, LaunchFailed, Limits, Mount, PortMapping
+from edgerm.plugin.device import Mount
+from edgerm.plugin.executor import ExitReason, Handle, LaunchFailed, Limits, PortMapping
 from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.executor import DockerExecutor
 

@@ -27,12 +27,12 @@ def encode(event: Event) -> bytes:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[tuple[EventStream, asyncio.StreamReader]]:
+async def opened() -> AsyncIterator[tuple[EventStream[Event], asyncio.StreamReader]]:
     """A stream, and its reader's end, which has read the answer's head; its buffer is as small as it gets."""
-    streams: asyncio.Queue[EventStream] = asyncio.Queue()
+    streams: asyncio.Queue[EventStream[Event]] = asyncio.Queue()
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        stream = EventStream(encode, BOUND_BYTES)
+        stream = EventStream[Event](encode, BOUND_BYTES, Heartbeat())
         assert request.transport is not None
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         response = await open_stream(request, "application/json", {})

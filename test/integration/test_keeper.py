@@ -151,8 +151,8 @@ async def test_hello_comes_first_and_versions_must_meet(tmp_path: Path, holder: 
         + protocol.encode({"id": 3, "verb": "hello", "versions": [0, 9]}),
     )
     assert [frame.get("error") for frame in frames] == [protocol.VERSION, protocol.VERSION, None]
-    assert "1 to 1 spoken here" in str(frames[1]["message"])
-    assert frames[2]["version"] == 1
+    assert f"1 to {protocol.VERSION_MAX} spoken here" in str(frames[1]["message"])
+    assert frames[2]["version"] == protocol.VERSION_MAX
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ async def test_small_queries_answer(master: Served, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("GET_FLAGS", 501), ("SUBSCRIBE", 501), ("UNKNOWN", 501), ("NONSENSE", 400)]
+    ("kind", "status"), [("LIST_FILES", 501), ("GET_QUOTA", 501), ("UNKNOWN", 501), ("NONSENSE", 400)]
 )
 async def test_calls_that_are_not_built(master: Served, kind: str, status: int) -> None:
     """A known call that is not built is 501; one that nobody knows is 400."""

@@ -13,9 +13,15 @@ from support.fake_agent import FakeAgent
 from support.master import SCHEDULER, Framework, running_master, task
 
 from edgerm.core.errors import Invalid
-from edgerm.core.scheduler import Update
-from edgerm.wire.codec.scheduler import event_to_message
+from edgerm.core.ids import AgentId
+from edgerm.core.link import Join
+from edgerm.core.resources import parse
+from edgerm.core.scheduler import AgentSpec, Decline, Update
+from edgerm.wire.codec.event_bytes import event_to_bytes
 from edgerm_master.api import scheduler
+from edgerm_master.core import offers
+from edgerm_master.core.frameworks import Framework as Known
+from edgerm_master.core.world import World
 
 SUBSCRIBE = {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "u", "name": "slow"}}}
 
@@ -51,7 +57,7 @@ async def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, caplog: pyte
                         status = answer.status
             assert status in (400, 403)  # its stream is gone, and with it the framework
             async with http.get(master.url + "/metrics") as answer:
-                assert "edgerm_streams_broken_total 1.0" in await answer.text()
+                assert 'edgerm_streams_broken_total{kind="scheduler"} 1.0' in await answer.text()
         slow.close()
         async with FakeAgent(master.url), Framework(master.url) as other:
             offer = await other.offer()
@@ -71,9 +77,9 @@ async def test_a_stream_that_breaks_leaves_one_line(
     def unwritable(event: object, *rest: object) -> object:
         if isinstance(event, Update):
             raise Invalid("this cannot be said")
-        return event_to_message(event, *rest)  # type: ignore[arg-type]
+        return event_to_bytes(event, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scheduler, "event_to_message", unwritable)
+    monkeypatch.setattr(scheduler, "event_to_bytes", unwritable)
     async with running_master(tmp_path) as master, Framework(master.url) as framework:
         nobody = {"task_id": {"value": "t"}, "agent_id": {"value": "nowhere"}}
         assert await framework.call("RECONCILE", tasks=[nobody]) == 202
@@ -83,6 +89,26 @@ async def test_a_stream_that_breaks_leaves_one_line(
             pass
     assert capsys.readouterr().out.count("this cannot be said") == 1
     assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
+
+
+async def test_thousands_of_offers_are_declined_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DECLINE of more offers than go at once is carried out part by part, and all of it before it is answered."""
+    monkeypatch.setattr(scheduler, "DECLINED_AT_ONCE", 2)
+    decline, parts = offers.decline, []
+
+    def counted(world: World, framework: Known, call: Decline) -> None:
+        parts.append(len(call.offer_ids))
+        decline(world, framework, call)
+
+    monkeypatch.setattr(offers, "decline", counted)
+    async with running_master(tmp_path) as master, Framework(master.url) as framework:
+        for number in range(5):
+            join = Join(AgentId(f"{number:032x}"), 1, AgentSpec("h", resources=parse("cpus:1;mem:64")))
+            await master.shell.join(join)
+        held = [(await framework.offer())["id"] for _ in range(5)]
+        assert await framework.call("DECLINE", offer_ids=held) == 202
+        assert parts == [2, 2, 1]
+        assert not master.shell.core.offers
 
 
 async def test_a_doorbell_rings_and_idles(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from edgerm.core.scheduler import Offer, Status
 from edgerm.core.tasks import TaskState
 from edgerm.sdk import Cluster, Driver, Scheduler, Session, connect, framework, process_task
 from edgerm.sdk.cluster import TaskHandle, TaskOptions
-from edgerm.sdk.core.session import SessionState
+from edgerm.sdk.core.moves import SessionState
 
 SEED = int(os.environ.get("EDGERM_SURVIVAL_SEED") or secrets.randbits(32))
 PROCESSES, MODULES, KILLS_EACH = 200, 50, 10

@@ -132,7 +132,7 @@ import edgerm.sdk, edgerm.transport.http_client, importlib.util, sys
 print(edgerm.__file__)
 print(*filter(importlib.util.find_spec, sys.argv[1:]))
 """
-    others = ("click", "rich", "wasmtime", "msgspec", "structlog", "prometheus_client")
+    others = ("click", "rich", "wasmtime", "msgspec", "structlog", "prometheus_client", "re2")
     programs = install("")
     where, present = run(programs / "python", "-I", "-c", code, *others, cwd=tmp_path).split("\n")[:2]
     assert Path(where).is_relative_to(programs.parent)

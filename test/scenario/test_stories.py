@@ -14,6 +14,9 @@ read the difference.
     kill NAME TASK [grace=S]
     beat AGENT [TASK STATE]              the agent beats (with an update) and takes its orders over
     ack NAME TASK                        the oldest update that is owed
+    drain AGENT [deadline=S] [grace=S] [gone]     an operator asks for it
+    deactivate | reactivate | mark-gone AGENT     likewise
+    agree | disagree NAME                the framework answers all inverse offers that it has
     tick SECONDS                         time passes; nobody beats
     live SECONDS                         time passes; every agent beats
     crash-master                         another master takes over what is stored
@@ -29,17 +32,20 @@ import pytest
 from support.stage import PARTITION_AWARE, Stage, task
 
 from edgerm.core.effects import Drop, Put
-from edgerm.core.ids import TaskId, TaskKey
-from edgerm.core.link import Beat, Forget, Kill, Launch, NextPart, OrderBody, Stale, Welcome
+from edgerm.core.ids import AgentId, TaskId, TaskKey
+from edgerm.core.link import Beat, Forget, Gone, Kill, Launch, NextPart, OrderBody, Stale, Welcome
 from edgerm.core.resources import to_text
 from edgerm.core.scheduler import (
+    AnswerInverse,
     Call,
     Error,
     Event,
     Failure,
+    InverseOffers,
     Offers,
     Reconcile,
     Rescind,
+    RescindInverse,
     Revive,
     Status,
     Subscribed,
@@ -49,11 +55,15 @@ from edgerm.core.scheduler import (
 )
 from edgerm.core.scheduler import Kill as KillCall
 from edgerm.core.tasks import TaskState
+from edgerm_master.core.agents import Duty
 from edgerm_master.core.effects import AnswerAgent, CloseStream, Effect, Tell, TellSoon
-from edgerm_master.core.records import RunRecord
+from edgerm_master.core.events import DeactivateAgent, DrainAgent, MarkAgentGone, ReactivateAgent
+from edgerm_master.core.records import AgentRecord, RunRecord
 
 STORIES = sorted(Path(__file__).parent.glob("*.txt"))
 AGENT_WORDS = ("join", "join-empty", "beat", "tick", "live", "crash-master")
+OPERATOR_WORDS = ("drain", "deactivate", "reactivate", "mark-gone")
+OPTIONS = ("timeout", "refuse", "grace", "deadline")
 CALLS: dict[str, Call] = {
     "revive": Revive(),
     "suppress": Suppress(),
@@ -73,10 +83,14 @@ class Narrator:
     def tell(self, command: str) -> list[str]:
         """Carry one command out; one line for each thing it led to."""
         word, *words = command.split()
-        options = dict(part.split("=", 1) for part in words if part.split("=")[0] in ("timeout", "refuse", "grace"))
+        options = dict(part.split("=", 1) for part in words if part.split("=")[0] in OPTIONS)
         rest = [part for part in words if part.split("=")[0] not in options]
         self.stage.log.clear()
-        extra = list(self.act(word, rest, options) if word in AGENT_WORDS else self.call(word, rest, options))
+        if word in OPERATOR_WORDS:
+            self.operate(word, rest, options)
+            extra: list[str] = []
+        else:
+            extra = list(self.act(word, rest, options) if word in AGENT_WORDS else self.call(word, rest, options))
         return [line for effect in self.stage.log for line in self.effect(effect)] + extra or ["nothing"]
 
     def act(self, word: str, words: list[str], options: dict[str, str]) -> Iterator[str]:
@@ -102,6 +116,20 @@ class Narrator:
             case _:
                 raise ValueError(f"{word} does not take {words}")
 
+    def operate(self, word: str, words: list[str], options: dict[str, str]) -> None:
+        """What operators do."""
+        agent_id, stage = AgentId(words[0]), self.stage
+        match word:
+            case "drain":
+                grace_s = float(options["grace"]) if "grace" in options else None
+                stage.maintain(DrainAgent(agent_id, float(options.get("deadline", 0)), grace_s, "gone" in words[1:]))
+            case "deactivate":
+                stage.maintain(DeactivateAgent(agent_id))
+            case "reactivate":
+                stage.maintain(ReactivateAgent(agent_id))
+            case "mark-gone":
+                stage.maintain(MarkAgentGone(agent_id))
+
     def call(self, word: str, words: list[str], options: dict[str, str]) -> Iterator[str]:
         """What frameworks do."""
         stage = self.stage
@@ -120,6 +148,9 @@ class Narrator:
                 stage.call(name, KillCall(TaskId(task_id), None, grace_s))
             case "ack", [name, task_id]:
                 stage.acknowledge(name, stage.master.tasks[stage.key(name, task_id)].run.owed[0])
+            case "agree" | "disagree", [name]:
+                framework = stage.master.frameworks[stage.schedulers[name].framework_id]
+                stage.call(name, AnswerInverse(tuple(framework.invited), word == "agree"))
             case _, [name] if word in CALLS:
                 stage.call(name, CALLS[word])
             case _:
@@ -154,6 +185,9 @@ class Narrator:
                 asked = ", kill asked" if run.kill_asked else ""
                 owed = f", owed: {' '.join(status.state.name for status in run.owed)}" if run.owed else ""
                 yield f"store {kind} {self.key(run.key)}: {run.state.name}{owed}{asked}{', settled' * run.settled}"
+            case Put(kind, key, AgentRecord() as record) if record.duty is not Duty.ACTIVE:
+                left = f", {record.drain.left_s:g} s left" if record.drain is not None else ""
+                yield f"store {kind} {key}: {record.duty.name}{left}"
             case Put(kind, key):
                 yield f"store {kind} {self.stored(key)}"
             case Drop(kind, key):
@@ -164,10 +198,12 @@ class Narrator:
                 yield f"{self.names.get(stream, '?')} <- end of stream"
             case AnswerAgent(_, Welcome()):
                 yield f"{self.joining} <- welcome"
+            case AnswerAgent(_, Gone(why)):
+                yield f"{self.joining} <- gone: {why}"
             case AnswerAgent(_, NextPart() | Stale() as answer):
                 yield f"{self.joining} <- {type(answer).__name__}"
 
-    def event(self, event: Event) -> str:
+    def event(self, event: Event) -> str:  # noqa: PLR0911
         match event:
             case Subscribed(framework_id):
                 return f"subscribed as {framework_id}"
@@ -179,6 +215,11 @@ class Narrator:
                 return "offers " + ", ".join(parts)
             case Rescind(offer_id):
                 return f"rescind {offer_id}"
+            case InverseOffers(offers):
+                parts = (f"{offer.offer_id}: {offer.agent_id} in {offer.starts_in_s:g} s" for offer in offers)
+                return "inverse offers " + ", ".join(parts)
+            case RescindInverse(offer_id):
+                return f"rescind inverse {offer_id}"
             case Update(status):
                 return f"update {self.status(status)}"
             case Failure(agent_id):

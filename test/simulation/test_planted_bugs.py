@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from edgerm.core.ids import OfferId
-from edgerm.core.link import AgentHalf, BeatAnswer, LinkState, MasterHalf
+from edgerm.core.link import AgentHalf, Beat, BeatAnswer, Frame, Letter, LinkState, MasterHalf
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Acknowledge, Offer
 from edgerm.testing.sim.suite import run_seed
 from edgerm_agent.core import agent
 from edgerm_agent.core.recovery import Verdict, judge
-from edgerm_master.core import offers, updating
+from edgerm_master.core import draining, offers, updating
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.world import World
@@ -23,16 +24,16 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def double_offer(patch: pytest.MonkeyPatch) -> None:
     """Now and then what is offered stays free."""
-    make = offers._make
+    make = offers.make
 
-    def planted(world: World, framework: Framework, role: str, box: Agent) -> Offer:
+    def planted(world: World, framework: Framework, role: str, box: Agent, resources: Resources) -> Offer:
         free = box.free
-        offer = make(world, framework, role, box)
+        offer = make(world, framework, role, box, resources)
         if world.count % 7 == 0:
             box.free = free
         return offer
 
-    patch.setattr(offers, "_make", planted)
+    patch.setattr(offers, "make", planted)
 
 
 def leak_at_rescind(patch: pytest.MonkeyPatch) -> None:
@@ -113,11 +114,33 @@ def frames_never_heard(patch: pytest.MonkeyPatch) -> None:
     def planted(half: MasterHalf) -> BeatAnswer:
         made = answer(half)
         for _ in made.frames:
+            assert half._frames is not None
             half._frames.popleft()
             half._heard += 1
         return made
 
     patch.setattr(MasterHalf, "answer", planted)
+
+
+def messages_heard_again(patch: pytest.MonkeyPatch) -> None:
+    """The master takes the frames of a beat that it has already."""
+    take = MasterHalf.take_frames
+
+    def planted(half: MasterHalf, beat: Beat) -> tuple[list[Letter], tuple[Frame, ...]]:
+        half._got = 0
+        return take(half, beat)
+
+    patch.setattr(MasterHalf, "take_frames", planted)
+
+
+def offered_while_drained(patch: pytest.MonkeyPatch) -> None:
+    """Offers do not ask what an operator wants."""
+    patch.setattr(Agent, "takes_tasks", Agent.joined)
+
+
+def drained_by_word_only(patch: pytest.MonkeyPatch) -> None:
+    """At the deadline nobody is killed."""
+    patch.setattr(draining, "_kill", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +154,9 @@ def frames_never_heard(patch: pytest.MonkeyPatch) -> None:
         (no_patience, "released while it runs"),
         (frames_lost_with_their_beat, "lacks bytes"),
         (frames_never_heard, "has come as far as byte"),
+        (offered_while_drained, "DRAINING and has offers outstanding"),
+        (drained_by_word_only, "these did not end in time"),
+        (messages_heard_again, "is heard after message"),
     ],
 )
 def test_found(plant: Plant, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ EVENTS_MIN = 300
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 100))
 def test_seeds_hold(first: int) -> None:
-    """Whatever is lost, cut or crashed, a task ends once, its framework knows, output comes whole, nothing leaks."""
+    """Whatever is lost, cut or crashed, a task ends once, its framework knows, output comes whole, no
+    message comes twice or too late, nothing leaks."""
     outcomes = [run_seed(seed) for seed in range(first, first + 100)]
     assert [str(outcome) for outcome in outcomes if outcome.problem] == []
     assert all(outcome.events >= EVENTS_MIN for outcome in outcomes)
     assert sum(outcome.tasks for outcome in outcomes) > 200
     assert sum(outcome.output_bytes for outcome in outcomes) > 50_000
+    assert sum(outcome.messages for outcome in outcomes) > 200
 
 
 def test_same_seed_same_story() -> None:

@@ -15,8 +15,8 @@ import msgspec
 
 from edgerm.core.ids import AgentId
 from edgerm_agent.config import Config, Process
-from edgerm_agent.main import Running, running
 from edgerm_agent.roster import Roster
+from edgerm_agent.running import Running, running
 from edgerm_master.main import Served
 
 FACES = ("http", "coap")  # of the link

@@ -193,7 +193,7 @@ class TestEngine:
         finally:
             client.close()
 
-    def import_image(self, image: str = IMAGE, ballast: bytes = b"") -> None:
+    def import_image(self, image: str = IMAGE, ballast: bytes = b"", user: str = "0") -> None:
         """Make an image of busybox alone, whose default command says `the default`."""
         repository, _, tag = image.rpartition(":")
         with self.client() as client:
@@ -201,7 +201,7 @@ class TestEngine:
                 _root_file_system(self.folder, ballast),
                 repository=repository,
                 tag=tag,
-                changes=['CMD ["echo", "the default"]', "ENV FROM_IMAGE=yes", "ENV PATH=/bin"],
+                changes=['CMD ["echo", "the default"]', "ENV FROM_IMAGE=yes", "ENV PATH=/bin", f"USER {user}"],
             )
 
     def start_registry(self) -> None:

@@ -6,10 +6,13 @@ reports what a test tells it to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import cast
 
+from edgerm.core.attributes import AttributeValue, attribute
+from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
 from edgerm.core.effects import Drop, Put
 from edgerm.core.ids import AgentId, FrameworkId, OfferId, StreamId, TaskId, TaskKey
 from edgerm.core.instant import Instant
@@ -37,6 +40,7 @@ from edgerm.core.scheduler import (
     Decline,
     Event,
     FrameworkSpec,
+    Minimum,
     Offer,
     Offers,
     Status,
@@ -46,7 +50,7 @@ from edgerm.core.scheduler import (
 from edgerm.core.scheduler import Update as Told
 from edgerm.core.tasks import Source, TaskState
 from edgerm_master.core.effects import AnswerAgent, Effect, Tell, TellSoon
-from edgerm_master.core.events import Beaten, Called, Joined, StreamClosed, Subscribe, Tick
+from edgerm_master.core.events import Beaten, Called, Joined, Maintained, Maintenance, StreamClosed, Subscribe, Tick
 from edgerm_master.core.events import Event as Happening
 from edgerm_master.core.invariants import broken
 from edgerm_master.core.master import Master
@@ -151,12 +155,20 @@ class Stage:
 
     # --- agents ---
 
-    def join(self, name: str, resources: str | None = None, tasks: Iterable[TaskReport] | None = None) -> JoinAnswer:
+    def join(
+        self,
+        name: str,
+        resources: str | None = None,
+        tasks: Iterable[TaskReport] | None = None,
+        **attributes: AttributeValue,
+    ) -> JoinAnswer:
         """The agent joins with a new incarnation, with what it had, and reports its tasks (or those that are given)."""
         box = self.boxes.setdefault(name, Box(AgentId(name), "cpus:4;mem:1024"))
         box.resources, box.incarnation = resources or box.resources, box.incarnation + 1
         reports = tuple(box.tasks.values() if tasks is None else tasks)
-        return self.send_join(Join(box.agent_id, box.incarnation, agent_spec(name, box.resources), "", reports))
+        said = tuple(starmap(attribute, attributes.items()))
+        spec = replace(agent_spec(name, box.resources), attributes=said)
+        return self.send_join(Join(box.agent_id, box.incarnation, spec, "", reports))
 
     def send_join(self, join: Join) -> JoinAnswer:
         """Any join at all."""
@@ -223,6 +235,13 @@ class Stage:
         """The agent beats with an update of a task."""
         self.beat(name, self.news(name, task_id, state, **fields))
 
+    # --- operators ---
+
+    def maintain(self, call: Maintenance) -> list[Effect]:
+        """An operator says what an agent is to be used for."""
+        self._count += 1
+        return self.happen(Maintained(self._count, call))
+
     # --- frameworks ---
 
     def subscribe(
@@ -234,15 +253,17 @@ class Stage:
         capabilities: frozenset[Capability] = PARTITION_AWARE,
         timeout_s: float = 60.0,
         principal: str = "",
+        constraints: Mapping[str, Constraints] = NO_CONSTRAINTS,
+        minimums: tuple[Minimum, ...] = (),
     ) -> list[Event]:
         """Open a stream; answers what it said at once. A known name comes back with its id."""
         self._count += 1
         stream = StreamId(f"s{self._count}")
-        spec = FrameworkSpec(name, "u", roles or ("*",), timeout_s, capabilities, principal)
+        spec = FrameworkSpec(name, "u", roles or ("*",), timeout_s, capabilities, principal, minimums=minimums)
         if framework_id is None and name in self.schedulers:
             framework_id = self.schedulers[name].framework_id
         known = FrameworkId(framework_id) if framework_id is not None else None
-        self.happen(Subscribe(stream, spec, known, suppressed))
+        self.happen(Subscribe(stream, spec, known, suppressed, constraints))
         said = self.streams[stream]
         if isinstance(said[0], Subscribed):
             self.schedulers[name] = Scheduler(said[0].framework_id, stream, spec)

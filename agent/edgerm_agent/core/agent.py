@@ -24,13 +24,14 @@ from edgerm.core.link import (
     Intake,
     Kill,
     Launch,
+    Letter,
     LinkState,
     OrderBody,
     TaskReport,
     Update,
     update_uuid,
 )
-from edgerm.core.resources import Resources, to_text
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import AgentSpec, Status
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
 from edgerm.core.timers import Timers
@@ -38,9 +39,12 @@ from edgerm.plugin.executor import Exit, ExitReason, Handle
 from edgerm_agent.core.effects import (
     Abandon,
     Discard,
+    Dismissed,
     Effect,
     Fetch,
     FramesIn,
+    MessageIn,
+    Noted,
     Release,
     Send,
     SessionBegan,
@@ -48,6 +52,7 @@ from edgerm_agent.core.effects import (
     Start,
     Stop,
     Watch,
+    What,
 )
 from edgerm_agent.core.events import (
     BeatAnswered,
@@ -65,10 +70,12 @@ from edgerm_agent.core.events import (
     Recovered,
     RequestFailed,
     SendFrame,
+    SendMessage,
     Started,
     StartFailed,
     Tick,
 )
+from edgerm_agent.core.holding import gone, refusal
 from edgerm_agent.core.records import Phase, Record, RunRecord, TaskRecord
 from edgerm_agent.core.recovery import Verdict, judge
 from edgerm_agent.core.rest import Rest
@@ -123,10 +130,12 @@ class Agent:
         self._news: dict[TaskKey, str] = {}  # the latest of a start, while the master has not got the one before
         self._tasks: dict[TaskKey, Task] = {}
         self._left: Resources | None = None  # by tasks that have not ended; None: to be worked out anew
+        self.messages_dropped = 0  # either way: nobody to give them to, or no room
         self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
         self._rest = Rest(idle_s)
         self._now = BEGINNING
         self._out: list[Effect] = []
+        self._notes: list[Noted] = []  # for the log, after all else
         self._up = False
         self._load(records)
 
@@ -176,10 +185,12 @@ class Agent:
     def handle(self, event: Event, now: Instant) -> list[Effect]:
         """Let `event` happen."""
         self._now = now
-        self._out = []
+        self._out, self._notes = [], []
         match event:
             case JoinAnswered() | BeatAnswered() | RequestFailed() | CarrierChanged() | Rang() | SendFrame():
                 self._heard(event)
+            case SendMessage(letter):
+                self._count_dropped(self._half.send_message(letter))
             case Recovered() | ExecutorFound() | InstanceChanged() | Described():
                 self._looked(event)
             case Tick():
@@ -188,6 +199,7 @@ class Agent:
             case _:
                 self._came_about(event)
         self._poll()
+        self._out += self._notes
         return self._out
 
     def _heard(self, event: JoinAnswered | BeatAnswered | RequestFailed | CarrierChanged | Rang | SendFrame) -> None:
@@ -267,8 +279,21 @@ class Agent:
             self._order(order.body, present)
         if intake.frames:
             self._out.append(FramesIn(intake.frames))
+        for letter in intake.letters:
+            self._deliver(letter)
+        if intake.gone:
+            self._out.append(Dismissed(intake.gone))
         if intake.joined:
             self._out.append(SessionBegan(self._half.session))
+
+    def _deliver(self, letter: Letter) -> None:
+        task = self._tasks.get(letter.key)
+        self._count_dropped(task is not None and task.live)
+        if task is not None and task.live:
+            self._out.append(MessageIn(letter))
+
+    def _count_dropped(self, passed: bool) -> None:
+        self.messages_dropped += not passed
 
     def _persisted(self, update: Update) -> None:
         """Owe it no more. Not journaled: after a crash it is sent again, and the master drops what it has."""
@@ -281,12 +306,18 @@ class Agent:
     def _order(self, body: OrderBody, present: frozenset[Digest]) -> None:
         match body:
             case Launch() if body.key not in self._tasks:
+                self._note(What.LAUNCH, body.key, body.task.executor, body.request)
                 self._launch(body, present)
-            case Kill(key, grace_s) if key in self._tasks:
+            case Kill(key, grace_s, request) if key in self._tasks:
+                if self._tasks[key].live:
+                    self._note(What.KILL, key, self._tasks[key].record.task.executor, request)
                 self._kill(self._tasks[key], grace_s)
             case Forget(key) if key in self._tasks and not self._tasks[key].live:
                 del self._tasks[key]
                 self._out += (Drop("task", str(key)), Drop("run", str(key)), Discard(key))
+
+    def _note(self, what: What, key: TaskKey, executor: str, request: str = "", status: Status | None = None) -> None:
+        self._notes.append(Noted(what, key, executor, request, status))
 
     # --- a task's way ---
 
@@ -334,7 +365,8 @@ class Agent:
         left = self._left = self._left if self._left is not None else self._spare()
         if left.covers(order.task.resources):
             return None
-        message = f"it asks for {to_text(order.task.resources)}, and {to_text(left) or 'nothing'} is left here"
+        holders = ((task.key, task.record.task.resources) for task in self._tasks.values() if task.live)
+        message = refusal(order.task.resources, self._spec.resources, left, holders)
         return TaskState.DROPPED, Reason.RESOURCES_UNKNOWN, message
 
     def _spare(self) -> Resources:
@@ -359,6 +391,9 @@ class Agent:
             message = f"this agent has no {executor!r} executor any more"
             self._end(task, TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message)
             return
+        if message := gone(task.record.task.resources, self._spec.resources):
+            self._end(task, TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message)
+            return
         if not instance:
             self._out.append(Fetch(task.key, task.record.task.needs, executor))
             return
@@ -381,6 +416,7 @@ class Agent:
             return
         self._news.pop(key, None)
         self._change_and_report(task, TaskState.RUNNING, phase=Phase.RUNNING, handle=handle, instance=handle.instance)
+        self._note(What.RUNNING, key, handle.executor)
         self._limit_time(task)
         if task.run.kill_asked:
             self._out.append(Stop(handle, self._grace_s(task)))
@@ -444,6 +480,8 @@ class Agent:
         self._timers.cancel(task.key)
         self._news.pop(task.key, None)
         self._change_and_report(task, state, reason, message, exited, phase=Phase.ENDED, handle=None)
+        if task.run.owed:
+            self._note(What.ENDED, task.key, task.record.task.executor, status=task.run.owed[-1].status)
         if handle is not None:
             self._out.append(Release(task.key, handle))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from edgerm.core.effects import Drop, Put, Spoken, Volatile
 from edgerm.core.ids import TaskKey
-from edgerm.core.link import Beat, Frame, Join
-from edgerm.core.scheduler import BlobRef, TaskSpec
+from edgerm.core.link import Beat, Frame, Join, Letter
+from edgerm.core.scheduler import BlobRef, Status, TaskSpec
 from edgerm.plugin.executor import Handle
 
 
@@ -30,6 +31,13 @@ class SessionBegan(Volatile):
     """There is a session: listen to its doorbell, and to no other."""
 
     session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed(Volatile):
+    """An operator marked this agent gone: end all tasks, then the agent."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,26 @@ class Sleep(Spoken):
     executor: str
 
 
+class What(Enum):
+    """What happened to a task, as logs say it."""
+
+    LAUNCH = "task launch taken"
+    RUNNING = "task runs"
+    KILL = "task kill taken"
+    ENDED = "task ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Spoken):
+    """Something for the log that is journaled now; `request` names what caused it at the master, if that is known."""
+
+    what: What
+    key: TaskKey
+    executor: str
+    request: str = ""
+    status: Status | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class FramesIn(Volatile):
     """Frames from the master."""
@@ -107,5 +135,27 @@ class FramesIn(Volatile):
     frames: tuple[Frame, ...]
 
 
-Speech: TypeAlias = Send | SessionBegan | Fetch | Start | Abandon | Watch | Stop | Release | Discard | Sleep | FramesIn
+@dataclass(frozen=True, slots=True)
+class MessageIn(Volatile):
+    """A message for a live task."""
+
+    letter: Letter
+
+
+Speech: TypeAlias = (
+    Send
+    | SessionBegan
+    | Dismissed
+    | Fetch
+    | Start
+    | Abandon
+    | Watch
+    | Stop
+    | Release
+    | Discard
+    | Sleep
+    | FramesIn
+    | MessageIn
+    | Noted
+)
 Effect: TypeAlias = Put | Drop | Speech

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from edgerm.core.blobs import Digest
 from edgerm.core.ids import TaskKey
-from edgerm.core.link import BeatAnswer, Carrier, Frame, JoinAnswer
+from edgerm.core.link import BeatAnswer, Carrier, Frame, JoinAnswer, Letter
 from edgerm.core.scheduler import AgentSpec
 from edgerm.plugin.executor import Exit, Handle
 
@@ -140,6 +140,13 @@ class SendFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class SendMessage:
+    """A message of a task, for its framework."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline has come: see `Agent.due_s`."""
 
@@ -161,5 +168,6 @@ Event: TypeAlias = (
     | StartFailed
     | Ended
     | SendFrame
+    | SendMessage
     | Tick
 )

@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.instance = ""
+        self.version = protocol.VERSION_MIN
         self.lost = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._frames = protocol.FrameReader()
@@ -70,12 +71,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     async def call(self, verb: str, **fields: object) -> tuple[Body, bytes]:
+        """As `ask`, with fields that are known by name."""
+        return await self.ask(verb, fields)
+
+    async def ask(self, verb: str, fields: Body, payload: bytes = b"") -> tuple[Body, bytes]:
         """The reply. Raises `Refused` as the server did, `ConnectionLost`."""
         if self._transport is None or self.lost.is_set() or self._transport.is_closing():
             raise ConnectionLost("the connection to the task's holder ended")
         self._count += 1
         number = self._count
-        frame = protocol.encode({**fields, "id": number, "verb": verb})
+        frame = protocol.encode({**fields, "id": number, "verb": verb}, payload)
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         self._transport.write(frame)
         try:
@@ -191,6 +196,8 @@ class HolderProcess:
             connection.close()
             raise Unavailable(f"the {self._name} process does not speak with us: {error}") from error
         connection.instance = str(body["instance"])
+        version = body.get("version")
+        connection.version = version if isinstance(version, int) else protocol.VERSION_MIN
         self._connection = connection
         return connection
 

@@ -16,6 +16,7 @@ from edgerm.plugin.executor import (
     Exit,
     ExitReason,
     Handle,
+    Intake,
     LaunchFailed,
     LaunchSpec,
     Stream,
@@ -30,6 +31,11 @@ from edgerm_agent.keeper.protocol import Body, Refused
 
 END_GRACE_S = 3.0
 OUTPUT_WAIT_S = 30.0  # one request; the server allows 60
+NEWER = ("stdin_open", "mounts", "messages")  # of a start request: what an older holder would overlook
+TOO_OLD = (
+    "what holds the tasks of this agent was started by an older edgerm, which knows neither an open standard input nor "
+    "messages and mounts of modules; end its tasks and start the agent anew"
+)
 
 
 class KeptExecutor(ABC):
@@ -59,9 +65,12 @@ class KeptExecutor(ABC):
     async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         body = await self.prepare(spec)
         connection = await self.holder.ensure()
+        if any(map(body.get, NEWER)) and connection.version < protocol.VERSION_INPUT:
+            await self.clean(spec.key)
+            raise LaunchFailed(TOO_OLD)
         note: Body = {"sandbox": str(spec.sandbox), "disk_bytes": spec.limits.disk_bytes}
         try:
-            reply, _ = await connection.call("start", key=spec.key, note=note, **body)
+            reply, _ = await connection.ask("start", {"key": spec.key, "note": note, **body})
         except Refused as error:
             if error.code in (protocol.BUSY, protocol.INTERNAL):
                 raise Unavailable(str(error)) from error
@@ -136,6 +145,20 @@ class KeptExecutor(ABC):
             ended, at = bool(reply.get("ended")), reply.get("offset")
             if data or ended or left_s <= OUTPUT_WAIT_S:
                 return Chunk(at if isinstance(at, int) else 0, data, ended)
+
+    async def put_input(self, handle: Handle, offset: int, data: bytes, end: bool, wait_s: float) -> Intake:
+        connection = await self._reach(handle)
+        if connection is None:
+            raise NotFound(f"the process that held task {handle.key} is gone")
+        try:
+            wait_s = min(wait_s, OUTPUT_WAIT_S)
+            reply, _ = await connection.ask(
+                "input", {"key": handle.key, "offset": offset, "end": end, "wait_s": wait_s}, data
+            )
+        except Refused as error:
+            raise NotFound(str(error)) from error
+        at = reply.get("offset")
+        return Intake(at if isinstance(at, int) else 0, bool(reply.get("closed")))
 
     async def usage(self, handle: Handle) -> Usage | None:
         connection = await self._reach(handle)

@@ -59,6 +59,7 @@ class ProcessExecutor(KeptExecutor):
             "env": spec.env,
             "sandbox": str(spec.sandbox),
             "stdin": None if spec.stdin is None else str(spec.stdin),
+            "stdin_open": spec.stdin_open,
             "uid": user and user.uid,
             "gid": user and user.gid,
             "groups": user and user.groups,

@@ -62,19 +62,17 @@ class WasmExecutor(KeptExecutor):
         if not self._able and (problem := find_problem()) is not None:
             raise LaunchFailed(problem)
         self._able = True
-        if spec.module is None:
-            raise LaunchFailed(f"task {spec.key.task_id} names no WASM module")
-        if not spec.module.is_file():
-            raise LaunchFailed(f"there is no WASM module {spec.module}")
-        if spec.stdin is not None and not spec.stdin.is_file():  # a FIFO would hold the thread up for ever
-            raise LaunchFailed(f"stdin {spec.stdin} is no file")
+        module = _module_of(spec)
         group = self._groups[spec.key] = await self._make_group(spec)
         return {
-            "module": str(spec.module.absolute()),
+            "module": str(module.absolute()),
             "argv": spec.argv,
             "env": spec.env,
             "sandbox": str(spec.sandbox.absolute()),
+            "mounts": [(mount.source, mount.container_path, mount.read_only) for mount in spec.mounts],
             "stdin": None if spec.stdin is None else str(spec.stdin.absolute()),
+            "stdin_open": spec.stdin_open,
+            "messages": None if spec.messages is None else str(spec.messages.absolute()),
             "entry_point": spec.entry_point,
             "memory_bytes": spec.limits.memory_bytes,
             "threads": group.paths if group else (),
@@ -211,3 +209,17 @@ def _held(lock: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def _module_of(spec: LaunchSpec) -> Path:
+    """What is to be run; raises `LaunchFailed` if that, or anything else that the task needs, is not there."""
+    if spec.module is None:
+        raise LaunchFailed(f"task {spec.key.task_id} names no WASM module")
+    if not spec.module.is_file():
+        raise LaunchFailed(f"there is no WASM module {spec.module}")
+    if spec.stdin is not None and not spec.stdin.is_file():  # a FIFO would hold the thread up for ever
+        raise LaunchFailed(f"stdin {spec.stdin} is no file")
+    for mount in spec.mounts:
+        if not Path(mount.source).is_dir():
+            raise LaunchFailed(f"a module can be given directories only, and {mount.source} is none")
+    return spec.module

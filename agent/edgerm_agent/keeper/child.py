@@ -33,6 +33,7 @@ class Plan:
         self.env = dict(_pair(part) for part in _list(body, "env"))
         self.sandbox = protocol.text_of(body, "sandbox")
         self.stdin = protocol.optional_text_of(body, "stdin")
+        self.stdin_open = bool(body.get("stdin_open"))
         self.uid = protocol.optional_integer_of(body, "uid", 0, ID_MAX)
         self.gid = protocol.optional_integer_of(body, "gid", 0, ID_MAX)
         self.groups = [group for group in _list(body, "groups") if isinstance(group, int) and 0 <= group <= ID_MAX]
@@ -59,14 +60,15 @@ def _pair(value: object) -> tuple[bytes, bytes]:
     raise Refused(protocol.INVALID, f"env holds what is no pair of strings: {value!r:.100}")
 
 
-def become(plan: Plan, status_fd: int, stdout_fd: int, stderr_fd: int) -> NoReturn:
+def become(plan: Plan, status_fd: int, stdout_fd: int, stderr_fd: int, stdin_fd: int | None = None) -> NoReturn:
     """Exec the task's program. If that fails, write one line why to `status_fd`, which the exec closes."""
     step = "start"
     try:
         step = "make a session"
         os.setsid()
         step = f"open the input {plan.stdin}"
-        _wire(plan.stdin, stdout_fd, stderr_fd)
+        source = open_input(plan.stdin) if stdin_fd is None else stdin_fd
+        _wire(source, stdout_fd, stderr_fd)
         os.closerange(3, status_fd)
         os.closerange(status_fd + 1, 1 << 20)
         for path in plan.procs:
@@ -92,11 +94,17 @@ def become(plan: Plan, status_fd: int, stdout_fd: int, stderr_fd: int) -> NoRetu
         os._exit(127)
 
 
-def _wire(stdin: str | None, stdout_fd: int, stderr_fd: int) -> None:
+def open_input(stdin: str | None) -> int:
+    """The file, else nothing to read; raises `OSError`."""
     source = os.open(to_bytes(stdin or "/dev/null"), os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hang us
     if stdin is not None and not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
         raise OSError(None, "not a regular file")
     os.set_blocking(source, True)
+    return source
+
+
+def _wire(source: int, stdout_fd: int, stderr_fd: int) -> None:
     for number, fd in enumerate((source, stdout_fd, stderr_fd)):
         os.dup2(fd, number, inheritable=True)
 

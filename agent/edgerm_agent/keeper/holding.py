@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from edgerm_agent.keeper import protocol
+from edgerm_agent.keeper.feeding import Feed
 from edgerm_agent.keeper.loop import Loop, Timer
 from edgerm_agent.keeper.protocol import Body, Key, Refused
 from edgerm_agent.keeper.ring import Ring
@@ -66,6 +67,8 @@ class Held:
         self.starters: list[Request] = []
         self.waiters: list[Request] = []
         self.readers: list[Reader] = []
+        self.feed: Feed | None = None
+        """Its standard input, if that stays open."""
         self.kill_at: float | None = None
         self.kill_timer: Timer | None = None
 
@@ -94,6 +97,7 @@ class Holding(ABC, Generic[H]):
             "stop": self._stop,
             "list": self._list,
             "output": self._output,
+            "input": self._input,
             "usage": self._usage,
             "release": self._release,
             "shutdown": self._shutdown,
@@ -155,6 +159,8 @@ class Holding(ABC, Generic[H]):
     def ended(self, held: H, exit_: Body) -> None:
         """The task has ended, whole; nothing will be written any more. `exit_` lacks the tail."""
         held.state = ENDED
+        if held.feed is not None:
+            held.feed.close()
         held.exit = {**exit_, "tail": held.tail(), **held.stop_reason}
         if held.kill_timer:
             held.kill_timer.cancel()
@@ -181,6 +187,8 @@ class Holding(ABC, Generic[H]):
             held.starters = [request for request in held.starters if not request.gone]
             held.waiters = [request for request in held.waiters if not request.gone]
             held.readers = [reader for reader in held.readers if not reader.request.gone]
+            if held.feed is not None:
+                held.feed.forget_gone()
 
     def _find(self, request: Request) -> H:
         key = protocol.key_of(request.body)
@@ -256,6 +264,12 @@ class Holding(ABC, Generic[H]):
         held.readers.append(Reader(request, ring, self.loop.now()))
         self.wrote(held)
 
+    def _input(self, request: Request) -> None:
+        held = self._find(request)
+        if held.feed is None:
+            raise Refused(protocol.NOT_FOUND, "the task was not started with an open standard input")
+        held.feed.put(request)
+
     def _usage(self, request: Request) -> None:
         request.reply(self.measure(self._find(request)))
 
@@ -269,6 +283,8 @@ class Holding(ABC, Generic[H]):
 
     def _forget(self, held: H) -> None:
         self.held.pop(held.key, None)
+        if held.feed is not None:
+            held.feed.close()
         self.dropped(held)
 
     def _shutdown(self, request: Request) -> None:

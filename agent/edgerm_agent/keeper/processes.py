@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 
 from edgerm_agent.keeper import child, members, protocol
+from edgerm_agent.keeper.feeding import Feed
 from edgerm_agent.keeper.holding import ENDED, Held, Holding
 from edgerm_agent.keeper.loop import Loop, Timer
 from edgerm_agent.keeper.protocol import Body, Key, Refused
@@ -57,20 +58,26 @@ class Processes(Holding[Process]):
     def launch(self, key: Key, body: Body, payload: bytes) -> Process:
         """Fork; the exec's success or failure arrives on a pipe that it closes."""
         plan = child.Plan(body)
-        fds: list[int] = []
+        source = _source(plan)
+        ours: list[int] = []  # status, stdout, stderr, and stdin if that stays open
+        theirs: list[int] = []
         try:
-            for _ in range(3):
-                fds += os.pipe2(os.O_CLOEXEC)
-            pid = _fork(plan, fds)
+            for is_input in (False, False, False, True)[: 3 + plan.stdin_open]:
+                read_end, write_end = os.pipe2(os.O_CLOEXEC)
+                ours.append(write_end if is_input else read_end)
+                theirs.append(read_end if is_input else write_end)
+            pid = _fork(plan, theirs)
         except OSError as error:
-            for fd in fds:
+            for fd in (*source, *ours, *theirs):
                 os.close(fd)
             raise Refused(protocol.BUSY, f"cannot fork: {error.strerror}") from error
-        for fd in fds[1::2]:
+        for fd in theirs:
             os.close(fd)
         process = Process(key, plan, pid)
         self._by_pid[pid] = process
-        self._watch_pipes(process, *fds[0::2])
+        self._watch_pipes(process, *ours[:3])
+        if plan.stdin_open:
+            process.feed = Feed(self.loop, ours[3], *source)
         return process
 
     def _watch_pipes(self, process: Process, status_fd: int, stdout_fd: int, stderr_fd: int) -> None:
@@ -209,13 +216,23 @@ class Processes(Holding[Process]):
             self._close_pipe(held, fd)
 
 
+def _source(plan: child.Plan) -> list[int]:
+    """The file that an open standard input begins with, if there is one. Raises `Refused`."""
+    if not plan.stdin_open or plan.stdin is None:
+        return []
+    try:
+        return [child.open_input(plan.stdin)]
+    except OSError as error:
+        raise Refused(protocol.LAUNCH_FAILED, f"cannot open the input {plan.stdin}: {error.strerror}") from error
+
+
 def _fork(plan: child.Plan, fds: list[int]) -> int:
     """The child's pid. Signals wait meanwhile: the child must not run the keeper's handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            child.become(plan, *fds[1::2])
+            child.become(plan, *fds)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,12 +22,15 @@ older keeper. A key is `[framework id, task id, launch id]`.
 | output   | key, stream, offset, max, wait_s -> offset, ended; payload: the bytes. Offset: bytes since the   |
 |          | start; negative: before the end. Waits up to wait_s while there are none.                        |
 | usage    | key -> cpu_s, memory_bytes, or null each.                                                        |
+| input    | key, offset, end, wait_s; payload: bytes, from `offset` of the live input on -> offset (so many   |
+|          | are taken), closed. Skips what it has, takes what there is room for, waits up to wait_s for the  |
+|          | first; `end` closes after all of it. `not_found`: never open, or closed with bytes left. Version 2. |
 | release  | key -> {}. Forgets an ended task; `busy` while it runs. Unknown: {}.                             |
 | shutdown | force, grace_s -> {}. Ends the server: with force all tasks first, else `busy` while any is held.  |
 
 The keeper's `start`: program (absent: argv[0]), argv, env [[name, value]...], sandbox, stdin or null, uid, gid, groups
 (null: as the keeper), procs [paths of cgroup.procs], as_bytes (RLIMIT_AS) or null, tag (see `members`; one number per
-task, never another's).
+task, never another's), stdin_open (version 2): after `stdin` the verb `input` goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ import struct
 from typing import TypeAlias
 
 VERSION_MIN = 1
-VERSION_MAX = 1
+VERSION_MAX = 2
+VERSION_INPUT = 2  # from which on standard input can stay open
 
 JSON_BYTES_MAX = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 20

@@ -6,12 +6,10 @@ What lives here: what is said and when. What does not: how it is carried (faces)
 from __future__ import annotations
 
 from edgerm.core.link.agent_half import (
-    LINK_MOVES,
     AgentHalf,
     Intake,
-    LinkSignal,
-    LinkState,
     Request,
+    next_turn_s,
 )
 from edgerm.core.link.master_half import (
     REJOIN,
@@ -23,6 +21,8 @@ from edgerm.core.link.messages import (
     COAP,
     HTTP,
     JOIN_BUDGET_BYTES,
+    LANE,
+    LANE_TALK,
     NAME_BYTES_MAX,
     QUEUED_FRAMES_MAX,
     REASON_BYTES_MAX,
@@ -37,11 +37,14 @@ from edgerm.core.link.messages import (
     Forget,
     Frame,
     FrameBody,
+    Gone,
     Join,
     JoinAnswer,
     Kill,
     Launch,
+    MessagePart,
     NextPart,
+    OpenInput,
     OpenLog,
     OpenStats,
     Order,
@@ -55,6 +58,14 @@ from edgerm.core.link.messages import (
     common_begin,
     update_uuid,
 )
+from edgerm.core.link.moves import (
+    LINK_MOVES,
+    LinkSignal,
+    LinkState,
+)
+from edgerm.core.link.parts import (
+    Letter,
+)
 from edgerm.core.link.sizes import (
     usage_bytes,
 )
@@ -64,6 +75,8 @@ __all__ = [
     "COAP",
     "HTTP",
     "JOIN_BUDGET_BYTES",
+    "LANE",
+    "LANE_TALK",
     "LINK_MOVES",
     "NAME_BYTES_MAX",
     "QUEUED_FRAMES_MAX",
@@ -81,15 +94,19 @@ __all__ = [
     "Forget",
     "Frame",
     "FrameBody",
+    "Gone",
     "Intake",
     "Join",
     "JoinAnswer",
     "Kill",
     "Launch",
+    "Letter",
     "LinkSignal",
     "LinkState",
     "MasterHalf",
+    "MessagePart",
     "NextPart",
+    "OpenInput",
     "OpenLog",
     "OpenStats",
     "Order",
@@ -103,6 +120,7 @@ __all__ = [
     "Welcome",
     "common_begin",
     "make_session",
+    "next_turn_s",
     "update_uuid",
     "usage_bytes",
 ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import TypeAlias
 
 from edgerm.core.errors import IllegalMove
@@ -17,11 +15,13 @@ from edgerm.core.link.messages import (
     BEAT_INTERVAL_S,
     HTTP,
     JOIN_BUDGET_BYTES,
+    LANE_TALK,
     RETRY_FIRST_S,
     Beat,
     BeatAnswer,
     Carrier,
     Frame,
+    Gone,
     Join,
     JoinAnswer,
     NextPart,
@@ -30,45 +30,14 @@ from edgerm.core.link.messages import (
     Update,
     Welcome,
 )
+from edgerm.core.link.moves import LINK_MOVES, LinkSignal, LinkState
+from edgerm.core.link.parts import Assembly, Letter, queue_message
 from edgerm.core.link.sizes import MESSAGE_BYTES, agent_bytes, fitting, report_bytes, update_bytes
 from edgerm.core.scheduler import AgentSpec
 from edgerm.core.texts import utf8_bytes
 
+SAME_TURN = 1e-3  # of an interval: a turn that is no further away is the present one, whatever was rounded
 
-class LinkState(Enum):
-    """How an agent stands with its master."""
-
-    APART = "apart"  # no session; a join is due
-    JOINING = "joining"  # a join is under way
-    JOINED = "joined"  # there is a session
-
-
-class LinkSignal(Enum):
-    """What can happen to the agent's half."""
-
-    DIAL = "dial"  # a join is sent
-    WELCOME = "welcome"  # the master gave a session
-    FAIL = "fail"  # a request had no answer
-    OUTCAST = "outcast"  # the master does not know the session
-    CHANGED = "changed"  # the agent is not any more what it said when it joined
-
-
-LINK_MOVES: Mapping[LinkState, Mapping[LinkSignal, LinkState]] = MappingProxyType(
-    {
-        LinkState.APART: {LinkSignal.DIAL: LinkState.JOINING},
-        LinkState.JOINING: {
-            LinkSignal.DIAL: LinkState.JOINING,  # the next part
-            LinkSignal.WELCOME: LinkState.JOINED,
-            LinkSignal.FAIL: LinkState.APART,
-            LinkSignal.OUTCAST: LinkState.APART,
-        },
-        LinkState.JOINED: {
-            LinkSignal.FAIL: LinkState.JOINED,  # tried again with back-off; contact lost is no reason to leave
-            LinkSignal.OUTCAST: LinkState.APART,
-            LinkSignal.CHANGED: LinkState.APART,
-        },
-    }
-)
 
 Request: TypeAlias = Join | Beat
 
@@ -81,6 +50,8 @@ class Intake:
     frames: tuple[Frame, ...] = ()
     persisted: tuple[Update, ...] = ()
     joined: bool = False  # a session began with this answer
+    letters: tuple[Letter, ...] = ()  # messages for tasks
+    gone: str = ""  # why this agent may never join again
 
 
 @dataclass(slots=True)
@@ -106,6 +77,9 @@ class AgentHalf:
     _pending: deque[Update] = field(default_factory=deque)
     _frames: deque[Frame] = field(default_factory=deque)
     _frames_sent: int = 0  # of them, in the beat under way
+    _frames_done: int = 0  # in this session, that the master has
+    _letters: Assembly = field(default_factory=Assembly)
+    _lane: int = 0  # which frames the master knows
     _heard: int = 0  # the master's frames up to this number are here
     _heard_sent: int = 0  # what the beat under way says of that
     _heard_told: int = 0  # what the master knows of it
@@ -127,6 +101,12 @@ class AgentHalf:
         """Queue a frame; False when the queue is full: the stream must slow down."""
         return queue(self._frames, frame)
 
+    def send_message(self, letter: Letter) -> bool:
+        """Queue a message; False: it is dropped, for there is no session, or none with messages, or no room."""
+        if self.state is not LinkState.JOINED or self._lane < LANE_TALK:
+            return False
+        return queue_message(self._frames, letter, self.carrier.data_bytes)
+
     @property
     def unheard(self) -> Iterable[Frame]:
         """The frames that the master is not known to have."""
@@ -147,7 +127,7 @@ class AgentHalf:
 
     def due_s(self, now_s: float) -> float | None:
         """When to `poll` next; None while a request is under way."""
-        if self._under_way:
+        if self._under_way or self.state is LinkState.GONE:
             return None
         news = self._pending or self._frames or self._rang or self._changed
         if self.state is LinkState.JOINED and not self._failures and news:
@@ -183,7 +163,8 @@ class AgentHalf:
         self._frames_sent, self._heard_sent = len(frames), self._heard
         heard = self._heard if self._heard > self._heard_told else 0
         more = count < len(self._pending) or len(frames) < len(self._frames)
-        return Beat(self.session, self.seen, updates, frames, more, heard)
+        first = self._frames_done + 1 if frames else 0
+        return Beat(self.session, self.seen, updates, frames, more, heard, first)
 
     def _make_parts(self, reports: Sequence[TaskReport]) -> list[Join]:
         parts: list[tuple[TaskReport, ...]] = []
@@ -226,6 +207,9 @@ class AgentHalf:
             self._part += 1
             self._due_s = now_s
             return Intake()
+        if isinstance(answer, Gone):
+            self._move(LinkSignal.DISMISS)
+            return Intake(gone=answer.why)
         # Stale, or a master that lost count of the parts: once more, under a number that nobody has seen.
         self._move(LinkSignal.OUTCAST)
         self.incarnation += 1
@@ -233,9 +217,10 @@ class AgentHalf:
         return Intake()
 
     def _begin_session(self, welcome: Welcome, now_s: float) -> None:
-        self.session, self.beat_interval_s = welcome.session, welcome.beat_interval_s
+        self.session, self.beat_interval_s, self._lane = welcome.session, welcome.beat_interval_s, welcome.lane
         self.seen = self._persisted = self._failures = self._heard = self._heard_told = 0
         self._frames.clear()
+        self._frames_done, self._letters = 0, Assembly()
         self._parts = []
         self._due_s = now_s  # the first beat fetches the orders that the join led to
 
@@ -250,17 +235,19 @@ class AgentHalf:
             self.incarnation += 1
             self._due_s = now_s
             return Intake()
-        self._due_s = now_s if answer.more else now_s + self.beat_interval_s
+        self._due_s = now_s if answer.more else next_turn_s(self.agent_id, self.beat_interval_s, now_s)
         self._heard_told = self._heard_sent
         for _ in range(self._frames_sent):
             self._frames.popleft()
+        self._frames_done += self._frames_sent
         done = min(max(answer.persisted - self._persisted, 0), len(self._pending))
         persisted = tuple(self._pending.popleft() for _ in range(done))
         self._persisted += done
         orders = tuple(order for order in answer.orders if order.number > self.seen)
         if orders:
             self.seen = orders[-1].number
-        return Intake(orders, self._hear(answer), persisted)
+        letters, frames = self._letters.take(self._hear(answer))
+        return Intake(orders, frames, persisted, letters=tuple(letters))
 
     def _hear(self, answer: BeatAnswer) -> tuple[Frame, ...]:
         """The frames that are new here; none if one between is missing, which no master of ours leaves out."""
@@ -269,3 +256,14 @@ class AgentHalf:
             return ()
         self._heard += len(fresh)
         return fresh
+
+
+def next_turn_s(agent_id: AgentId, interval_s: float, now_s: float) -> float:
+    """When the agent's next idle beat is due: later than now, by an interval and a thousandth at most.
+
+    Its turns hang on its id alone, so those of many agents stay apart, whatever made all of them beat at once: a master
+    that was started anew hears somebody within moments.
+    """
+    phase = int.from_bytes(blake2b(agent_id.encode(), digest_size=4).digest(), "big") / 2**32
+    turn_s = now_s + interval_s - (now_s - phase * interval_s) % interval_s
+    return turn_s if turn_s > now_s + interval_s * SAME_TURN else turn_s + interval_s

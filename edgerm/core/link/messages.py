@@ -16,7 +16,11 @@ from edgerm.core.tasks import TaskState
 
 BEAT_INTERVAL_S = 15.0
 JOIN_BUDGET_BYTES = 256 * 1024  # of a part of a join, whatever carries it
+LANE = 1  # which frames are known here; one side sends the other only what that knows
+LANE_TALK = 1  # from which on there are standard input and messages; 0: only logs and stats
 QUEUED_FRAMES_MAX = 256
+QUEUED_PARTS_MAX = 128  # of these, parts of messages
+QUEUED_MESSAGES_BYTES_MAX = 256 * 1024  # of messages that wait for the same agent, or in it
 NAME_BYTES_MAX = 255  # of a task whose TaskInfo travels as a blob; the whole name is in there
 REASON_BYTES_MAX = 255  # of why a stream was closed
 RETRY_FIRST_S = 1.0
@@ -58,6 +62,7 @@ class Join:
     tasks: tuple[TaskReport, ...] = ()
     part: int = 0
     more: bool = False
+    lane: int = LANE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class Welcome:
 
     session: int
     beat_interval_s: float
+    lane: int = LANE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,14 @@ class Stale:
     """A later incarnation of this agent has joined: the request is a late duplicate."""
 
 
-JoinAnswer: TypeAlias = Welcome | NextPart | Stale
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An operator marked this agent gone: its tasks are to end, and it may never join again."""
+
+    why: str
+
+
+JoinAnswer: TypeAlias = Welcome | NextPart | Stale | Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class Launch:
     key: TaskKey
     role: str
     task: TaskSpec
+    request: str = ""  # the id of the request that asked for it, for logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,7 @@ class Kill:
 
     key: TaskKey
     grace_s: float | None = None
+    request: str = ""  # the id of the request that asked for it, for logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +187,22 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenInput:
+    """Take bytes for this task's open standard input."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePart:
+    """A message between a framework and its task, or a part of one; without a key it goes on with the one before."""
+
+    key: TaskKey | None
+    data: bytes
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """So many more bytes may be sent."""
 
@@ -185,7 +216,7 @@ class Close:
     reason: str = ""
 
 
-FrameBody: TypeAlias = OpenLog | OpenStats | Data | Stats | Credit | Close
+FrameBody: TypeAlias = OpenLog | OpenStats | OpenInput | MessagePart | Data | Stats | Credit | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +237,7 @@ class Beat:
     frames: tuple[Frame, ...] = ()
     more: bool = False  # there is more news than fitted
     heard: int = 0  # the master's frames up to this number have arrived; 0: nothing new to say of that
+    frames_first: int = 0  # the number of the first frame; they count from 1 within the session; 0: not numbered
 
 
 @dataclass(frozen=True, slots=True)

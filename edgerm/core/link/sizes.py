@@ -13,8 +13,11 @@ from edgerm.core.link.messages import (
     Close,
     Credit,
     Data,
+    Forget,
     Frame,
     Launch,
+    MessagePart,
+    OpenInput,
     OpenLog,
     OpenStats,
     Order,
@@ -32,7 +35,7 @@ from edgerm.core.texts import utf8_bytes
 # A field takes its bytes, a tag of at most 2 and a length of at most 4; a number at most 10 and its tag.
 _FIELD_BYTES = 6
 _NUMBER_BYTES = 12
-MESSAGE_BYTES = 32  # of a beat or an answer, beside what it carries
+MESSAGE_BYTES = 40  # of a beat or an answer, beside what it carries
 _BLOB_BYTES = 64
 
 
@@ -71,7 +74,7 @@ def _amount_bytes(amount: Amount) -> int:
 
 def _excerpt_bytes(task: TaskSpec) -> int:
     name_bytes = min(utf8_bytes(task.name), NAME_BYTES_MAX)
-    ids = _text_bytes(task.task_id, task.agent_id)
+    ids = _text_bytes(task.task_id, task.agent_id) + _some_bytes(task.alternative)
     return 96 + name_bytes + ids + _resources_bytes(task.resources)
 
 
@@ -87,6 +90,8 @@ def order_bytes(order: Order) -> int:
     """An order in an answer."""
     body = order.body
     extra = _FIELD_BYTES + _task_bytes(body.task) + _text_bytes(body.role) if isinstance(body, Launch) else 6
+    if not isinstance(body, Forget) and body.request:
+        extra += _text_bytes(body.request)
     return 2 * _FIELD_BYTES + _NUMBER_BYTES + _key_bytes(body.key) + extra
 
 
@@ -118,14 +123,21 @@ def frame_bytes(frame: Frame) -> int:
     match frame.body:
         case Data(data=data):
             return 40 + len(data)
-        case OpenLog(key=key):
+        case OpenLog(key=key) | OpenInput(key=key):
             return 64 + _key_bytes(key)
+        case MessagePart(key=named, data=data):
+            return 40 + len(data) + (0 if named is None else key_bytes(named))
         case Stats(tasks=tasks):
             return 32 + sum(map(usage_bytes, tasks))
         case Close(reason=reason):
             return 24 + utf8_bytes(reason)
         case Credit() | OpenStats():
             return 32
+
+
+def key_bytes(key: TaskKey) -> int:
+    """What a task's key takes of a frame."""
+    return _FIELD_BYTES + _key_bytes(key)
 
 
 def usage_bytes(usage: TaskUsage) -> int:

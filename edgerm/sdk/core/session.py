@@ -9,28 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Protocol
 
-from edgerm.core.errors import Conflict, IllegalMove
-from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
+from edgerm.core.constraints import Constraints
+from edgerm.core.errors import Conflict, IllegalMove, Invalid
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
 from edgerm.core.instant import BEGINNING, Instant
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import (
+    MESSAGE_BYTES_MAX,
     REFUSE_DEFAULT_S,
     Accept,
     Acknowledge,
+    AnswerInverse,
     Call,
     Decline,
     Error,
     Event,
     Failure,
+    FrameworkSpec,
+    InverseOffers,
     Kill,
+    Message,
     Offer,
     Offers,
     Reconcile,
+    Request,
     Rescind,
+    RescindInverse,
     Revive,
     Status,
     Subscribed,
@@ -38,9 +45,11 @@ from edgerm.core.scheduler import (
     TaskSpec,
     Teardown,
     Update,
+    UpdateFramework,
 )
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.core.timers import Timers
+from edgerm.sdk.core.moves import SESSION_MOVES, SessionSignal, SessionState
 from edgerm.sdk.core.values import Awaited, Broke, Effect, Happening, Heard, Leave, Make, Refused, Subscribe
 
 RETRY_FIRST_S = 1.0
@@ -53,36 +62,6 @@ ASK_AGAIN_FIRST_S = 2.0  # doubling: a master is silent on a task whose agent ha
 ENDED_REMEMBERED_MAX = 10_000
 
 
-class SessionState(Enum):
-    """How a framework stands with its master."""
-
-    DISCONNECTED = "disconnected"  # no stream; a retry is due
-    SUBSCRIBING = "subscribing"  # a stream is asked for
-    SUBSCRIBED = "subscribed"  # events arrive, calls may be made
-    ENDED = "ended"  # by the master's ERROR, a refusal, or our own will
-
-
-class SessionSignal(Enum):
-    """What can happen to a session."""
-
-    DIAL = "dial"  # a stream is asked for
-    WELCOME = "welcome"  # SUBSCRIBED arrived
-    BREAK = "break"  # the stream ended, or fell silent
-    END = "end"  # for good
-
-
-_S, _T = SessionState, SessionSignal
-SESSION_MOVES: Mapping[SessionState, Mapping[SessionSignal, SessionState]] = MappingProxyType(
-    {
-        _S.DISCONNECTED: {_T.DIAL: _S.SUBSCRIBING, _T.END: _S.ENDED},
-        _S.SUBSCRIBING: {_T.WELCOME: _S.SUBSCRIBED, _T.BREAK: _S.DISCONNECTED, _T.END: _S.ENDED},
-        _S.SUBSCRIBED: {_T.BREAK: _S.DISCONNECTED, _T.END: _S.ENDED},
-        _S.ENDED: {},
-    }
-)
-"""State → signal → next state. A pair without an entry is a bug."""
-
-
 class Callbacks(Protocol):
     """What a session tells its framework: see `edgerm.sdk.scheduler.Scheduler`."""
 
@@ -90,7 +69,9 @@ class Callbacks(Protocol):
     def offers(self, driver: Session, offers: tuple[Offer, ...], /) -> None: ...
     def rescinded(self, driver: Session, offer: Offer, /) -> None: ...
     def update(self, driver: Session, status: Status, /) -> None: ...
+    def message(self, driver: Session, agent_id: AgentId, executor_id: ExecutorId, data: bytes, /) -> None: ...
     def agent_lost(self, driver: Session, agent_id: AgentId, /) -> None: ...
+    def draining(self, driver: Session, agent_id: AgentId, in_s: float | None, /) -> None: ...
     def disconnected(self, driver: Session, why: str, /) -> None: ...
     def error(self, driver: Session, message: str, /) -> None: ...
 
@@ -107,12 +88,15 @@ class Session:
     seed: bytes = b""  # for the jitter of back-off
     framework_id: FrameworkId | None = None  # given: come back as this framework
     roles: tuple[str, ...] = ("*",)
+    constraints: Mapping[str, Constraints] = field(default_factory=dict)  # which agents are offered, by role
+    spec: FrameworkSpec | None = None  # as of the latest `update_framework`
     state: SessionState = SessionState.DISCONNECTED
     now: Instant = BEGINNING  # of what is being handled
     why_ended: str = ""
     news: Callable[[], None] = lambda: None
     tasks: dict[TaskId, Awaited] = field(default_factory=dict)
     held: dict[OfferId, Offer] = field(default_factory=dict)
+    _asked_back: dict[AgentId, OfferId] = field(default_factory=dict)  # by the latest inverse offer of each
     _stream: int = 0
     _failures: int = 0
     _silence_max_s: float = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
@@ -120,6 +104,7 @@ class Session:
     _taken: dict[TaskId, bytes] = field(default_factory=dict)  # uuid of the latest update that was handed on
     _unanswered: dict[TaskId, None] = field(default_factory=dict)  # tasks that the master was asked for
     _asked: int = 0  # times, for these
+    _before: tuple[tuple[str, ...], Mapping[str, Constraints], FrameworkSpec | None] | None = None  # the latest update
     _own: list[Status] = field(default_factory=list)  # updates that we make ourselves
     _effects: list[Effect] = field(default_factory=list)
     _timers: Timers[str] = field(default_factory=Timers)
@@ -159,6 +144,28 @@ class Session:
             awaited.kill = call
         self._make(call)
 
+    def message(self, agent_id: AgentId, executor_id: ExecutorId, data: bytes) -> None:
+        """Send bytes to a task (a built-in one's executor id is the task's id): at most once, perhaps never.
+
+        Raises `Invalid` unless there are 1 to 65,536 bytes.
+        """
+        if not isinstance(data, bytes):
+            raise Invalid(f"a message is bytes, not {type(data).__name__}")
+        if not 0 < len(data) <= MESSAGE_BYTES_MAX:
+            raise Invalid(f"a message has 1 to {MESSAGE_BYTES_MAX} bytes, not {len(data)}")
+        self._make(Message(agent_id, executor_id, data))
+
+    def accept_inverse(self, agent_id: AgentId) -> None:
+        """Answer `draining`: our tasks will be off the agent in time. Operators see the answer; nothing waits for it.
+
+        Nothing is said of an agent that is not, or no longer, asked back.
+        """
+        self._answer_inverse(agent_id, agreed=True)
+
+    def decline_inverse(self, agent_id: AgentId) -> None:
+        """Answer `draining`: our tasks will not be off the agent in time. The draining goes on all the same."""
+        self._answer_inverse(agent_id, agreed=False)
+
     def revive(self, *roles: str) -> None:
         """Clear filters and suppression for these roles; none named: for all."""
         self._suppressed.difference_update(roles or self.roles)
@@ -168,6 +175,24 @@ class Session:
         """No more offers for these roles, until `revive`; none named: for all."""
         self._suppressed.update(roles or self.roles)
         self._make(Suppress(roles))
+
+    def request(self, resources: Resources) -> None:
+        """Say what would be welcome. Masters take note of nothing: offers come as they come."""
+        self._make(Request(resources))
+
+    def update_framework(self, spec: FrameworkSpec, constraints: Mapping[str, Constraints] | None = None) -> None:
+        """Change what the framework says of itself: all but user, principal and checkpoint.
+
+        `constraints`, by role, take the place of those of before; None keeps them, for the roles that stay. Offers of
+        roles that go, and of agents that do not meet the new constraints, are rescinded. What the master refuses
+        changes nothing: `disconnected` has its words, and the session subscribes again as before.
+        """
+        self._before = (self.roles, self.constraints, self.spec)
+        kept = self.constraints if constraints is None else constraints
+        self.roles, self.spec = spec.roles, spec
+        self.constraints = {role: one for role, one in kept.items() if role in spec.roles}
+        self._suppressed.intersection_update(spec.roles)
+        self._make(UpdateFramework(spec, tuple(sorted(self._suppressed)), self.constraints))
 
     def watch(self, task_id: TaskId, agent_id: AgentId | None = None) -> None:
         """Await a task that an earlier process of this framework launched."""
@@ -278,6 +303,10 @@ class Session:
                 )
         self.news()
 
+    def _answer_inverse(self, agent_id: AgentId, *, agreed: bool) -> None:
+        if agent_id in self._asked_back:
+            self._make(AnswerInverse((self._asked_back[agent_id],), agreed))
+
     def _spend(self, offer_ids: Iterable[OfferId]) -> None:
         for offer_id in offer_ids:
             self.held.pop(offer_id, None)
@@ -285,7 +314,8 @@ class Session:
     def _dial(self) -> None:
         self._move(SessionSignal.DIAL)
         self._stream += 1
-        self._effects.append(Subscribe(self._stream, self.framework_id, tuple(sorted(self._suppressed))))
+        suppressed = tuple(sorted(self._suppressed))
+        self._effects.append(Subscribe(self._stream, self.framework_id, suppressed, self.constraints, self.spec))
         self._timers.set("silence", self.now.steady_s + SUBSCRIBE_TIMEOUT_S)
 
     def _hear(self, event: Event) -> None:
@@ -303,6 +333,14 @@ class Session:
                     self.callbacks.rescinded(self, offer)
             case Update(status=status):
                 self._update(status)
+            case InverseOffers(offers=inverse):
+                for asked in inverse:
+                    self._asked_back[asked.agent_id] = asked.offer_id
+                    self.callbacks.draining(self, asked.agent_id, asked.starts_in_s)
+            case RescindInverse(offer_id=offer_id):
+                self._asked_back = {agent: one for agent, one in self._asked_back.items() if one != offer_id}
+            case Message(agent_id=agent_id, executor_id=executor_id, data=data):
+                self.callbacks.message(self, agent_id, executor_id, data)
             case Failure(agent_id=agent_id, executor_id=None):
                 self.callbacks.agent_lost(self, agent_id)
             case Error(message=message):
@@ -352,6 +390,8 @@ class Session:
         self._timers.set("reconcile", self.now.steady_s + RECONCILE_S * (1 - self._roll() / 4))
 
     def _refused(self, call: Call, why: str) -> None:
+        if isinstance(call, UpdateFramework) and call.spec is self.spec and self._before is not None:
+            self.roles, self.constraints, self.spec = self._before
         self._drop(call, why)
         self._broke(why, final=False)
 
@@ -381,6 +421,7 @@ class Session:
             self._effects.append(Leave(self._stream))
         self._move(signal)
         self.held.clear()
+        self._asked_back.clear()
         self._timers.cancel("silence")
         self._timers.cancel("reconcile")
         self._timers.cancel("ask")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from edgerm.core.constraints import Constraints
 from edgerm.core.ids import AgentId, FrameworkId, TaskId
-from edgerm.core.scheduler import Call, Event, Kill
+from edgerm.core.scheduler import Call, Event, FrameworkSpec, Kill
 from edgerm.core.tasks import TaskState
 
 
@@ -46,6 +48,8 @@ class Subscribe:
     stream: int
     framework_id: FrameworkId | None
     suppressed_roles: tuple[str, ...] = ()
+    constraints: Mapping[str, Constraints] = field(default_factory=dict)
+    spec: FrameworkSpec | None = None  # what the framework says of itself by now; None: as at first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from edgerm.core.errors import NotFound
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.executor import Executor, ExitReason, Handle, LaunchFailed, LaunchSpec
+from edgerm.plugin.executor import Executor, ExitReason, Handle, Intake, LaunchFailed, LaunchSpec
 
 DEADLINE_S = 60
 TAIL_BYTES_MAX = 4096
@@ -105,6 +105,30 @@ class ExecutorSuite:
         assert (exit_.reason, exit_.code, exit_.signal, exit_.trap) == (ExitReason.ENDED, 3, None, None)
         assert "\n" not in exit_.message
         assert len(exit_.tail.encode()) <= TAIL_BYTES_MAX
+
+    async def test_an_open_input_takes_each_byte_once(self, executor: Executor, spec: NewSpec) -> None:
+        """An input that stays open skips what it has, is closed once, and refuses what comes after that."""
+        async with asyncio.timeout(DEADLINE_S):
+            handle = await executor.start(replace(self.task_that_runs(spec()), stdin_open=True))
+            assert await executor.put_input(handle, 0, b"", False, 0.0) == Intake(0)
+            assert await executor.put_input(handle, 0, b"abc", False, DEADLINE_S) == Intake(3)
+            assert await executor.put_input(handle, 1, b"bcde", True, DEADLINE_S) == Intake(5, closed=True)
+            assert await executor.put_input(handle, 5, b"", True, 0.0) == Intake(5, closed=True)
+            with pytest.raises(NotFound):
+                await executor.put_input(handle, 5, b"f", False, 0.0)
+            await executor.stop(handle, 0.0)
+            await executor.wait(handle)
+            with pytest.raises(NotFound):
+                await executor.put_input(handle, 5, b"f", False, 0.0)
+
+    async def test_an_input_that_is_not_open(self, executor: Executor, running: LaunchSpec) -> None:
+        """A task that was started without an open input has none."""
+        async with asyncio.timeout(DEADLINE_S):
+            handle = await executor.start(running)
+            with pytest.raises(NotFound):
+                await executor.put_input(handle, 0, b"x", False, 0.0)
+            await executor.stop(handle, 0.0)
+            await executor.wait(handle)
 
     async def test_output_is_read_by_offset(self, executor: Executor, ending: LaunchSpec) -> None:
         """Each stream is read from its start, from the middle and from before its end, and says when it has ended."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from edgerm.core.ids import AgentId, TaskKey
-from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Frame, Join, JoinAnswer
+from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Frame, Join, JoinAnswer, Letter
 from edgerm.core.resources import NOTHING
 from edgerm.core.scheduler import AgentSpec
 from edgerm.core.tasks import TaskState
@@ -17,6 +17,7 @@ from edgerm.testing.sim.clock import Clock
 from edgerm.testing.sim.network import Network
 from edgerm.testing.sim.node import Node
 from edgerm.testing.sim.output import Writers
+from edgerm.testing.sim.talk import Talk
 from edgerm_agent.core import effects
 from edgerm_agent.core.agent import Agent, Identity
 from edgerm_agent.core.events import (
@@ -32,6 +33,7 @@ from edgerm_agent.core.events import (
     Recovered,
     RequestFailed,
     SendFrame,
+    SendMessage,
     Started,
     StartFailed,
     Tick,
@@ -83,6 +85,7 @@ class SimBox(Node[effects.Speech]):
         self._unwanted: set[TaskKey] = set()  # starts that were abandoned
         self._stopped: set[TaskKey] = set()  # tasks that were asked to end
         self.started: dict[TaskKey, int] = {}  # the ledger: how often each task was ever started
+        self.talk = Talk()  # of all tasks that ever ran here
         self.ended: dict[TaskKey, TaskState] = {}  # and how it ended, once that was on the disk
         self.on_start: Callable[[TaskKey], None] = lambda _key: None  # told of each first start
         self.duration_s: Callable[[TaskKey], float] = lambda _key: clock.random.expovariate(1 / 20)
@@ -175,11 +178,24 @@ class SimBox(Node[effects.Speech]):
                 running = self.executor.pop(key, None)
                 ends = running is None or running.exit is not None or key in self._stopped
                 assert ends, f"{key} is released while it runs"
-            case effects.FramesIn(frames):
-                for frame in frames:
-                    self._writers.take(frame)
-            case effects.Discard():
+            case effects.MessageIn() | effects.FramesIn():
+                self._hear(effect)
+            case effects.Discard() | effects.Dismissed():
                 pass
+
+    def _hear(self, effect: effects.MessageIn | effects.FramesIn) -> None:
+        if isinstance(effect, effects.MessageIn):
+            self._answer(effect.letter)
+            return
+        for frame in effect.frames:
+            self._writers.take(frame)
+
+    def _answer(self, letter: Letter) -> None:
+        """A task that hears something says up to two things."""
+        self.talk.hear(letter.key, letter.data)
+        for _ in range(self.clock.random.randrange(3)):
+            data = self.talk.say(letter.key)
+            self.later(0.0, partial(self.post, SendMessage(Letter(letter.key, data))))
 
     def _begin_session(self, session: int) -> None:
         def send(frame: Frame) -> None:

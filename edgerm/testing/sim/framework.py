@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edgerm.core.ids import AgentId, FrameworkId, StreamId, TaskId
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, StreamId, TaskId
 from edgerm.core.scheduler import Accept, Call, Capability, Event, FrameworkSpec, Heartbeat, Offer, Status
 from edgerm.core.tasks import TaskState
-from edgerm.sdk.core.session import Callbacks, Session, SessionState
+from edgerm.sdk.core.moves import SessionState
+from edgerm.sdk.core.session import Callbacks, Session
 from edgerm.sdk.core.values import Broke, Effect, Heard, Leave, Make, Refused, Subscribe
 from edgerm.testing.sim.clock import Clock
 
@@ -108,17 +109,18 @@ class SimFramework:
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Subscribe(number, framework_id, suppressed):
-                    self._clock.after(0.001, partial(self._open, number, framework_id, suppressed))
+                case Subscribe():
+                    self._clock.after(0.001, partial(self._open, effect))
                 case Make(number, call):
                     self._clock.after(0.001, partial(self._call, number, call))
                 case Leave():
                     self._drop_stream()
         self._set_timer()
 
-    def _open(self, number: int, framework_id: FrameworkId | None, suppressed: tuple[str, ...]) -> None:
-        self._number = number
-        self._stream = self._master.subscribe(self, self._spec, framework_id, suppressed)
+    def _open(self, asked: Subscribe) -> None:
+        self._number = number = asked.stream
+        spec = asked.spec or self._spec
+        self._stream = self._master.subscribe(self, spec, asked.framework_id, asked.suppressed_roles, asked.constraints)
         if self._stream is None:
             self._carry_out(self._session.handle(Broke(number, "nobody answers"), self._clock.instant()))
         else:
@@ -171,8 +173,14 @@ class SimFramework:
             assert was is status.state, f"task {status.task_id} ended {was.name}, and then {status.state.name}"
         self._scheduler.update(driver, status)
 
+    def message(self, driver: Session, agent_id: AgentId, executor_id: ExecutorId, data: bytes, /) -> None:
+        self._scheduler.message(driver, agent_id, executor_id, data)
+
     def agent_lost(self, driver: Session, agent_id: AgentId, /) -> None:
         self._scheduler.agent_lost(driver, agent_id)
+
+    def draining(self, driver: Session, agent_id: AgentId, in_s: float | None, /) -> None:
+        self._scheduler.draining(driver, agent_id, in_s)
 
     def disconnected(self, driver: Session, why: str, /) -> None:
         self._scheduler.disconnected(driver, why)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
 from edgerm.core.ids import AgentId, FrameworkId, StreamId
 from edgerm.core.link import Beat, BeatAnswer, Carrier, Frame, Join, JoinAnswer
-from edgerm.core.scheduler import Call, FrameworkSpec
+from edgerm.core.scheduler import Call, FrameworkSpec, UpdateFramework
 from edgerm.core.scheduler import Event as FrameworkEvent
 from edgerm.testing.sim.clock import Clock
 from edgerm.testing.sim.node import Node
 from edgerm.testing.sim.output import Readers
 from edgerm_master.core import effects
-from edgerm_master.core.events import Beaten, Called, Event, Joined, SendFrame, StreamClosed, Subscribe, Tick
+from edgerm_master.core.events import (
+    Beaten,
+    Called,
+    Event,
+    Joined,
+    Maintained,
+    Maintenance,
+    SendFrame,
+    StreamClosed,
+    Subscribe,
+    Tick,
+)
 from edgerm_master.core.invariants import broken
 from edgerm_master.core.master import Master, Settings
 from edgerm_master.core.records import Record
@@ -26,12 +38,18 @@ Answered = Callable[[JoinAnswer | BeatAnswer], None]
 
 
 class SimMaster(Node[effects.Speech]):
-    """One master. After each event every invariant is checked."""
+    """One master. After each event, or every so many, every invariant is checked."""
 
     def __init__(
-        self, clock: Clock, settings: Settings, make: Callable[[str, bytes, Settings], Master] = Master
+        self,
+        clock: Clock,
+        settings: Settings,
+        make: Callable[[str, bytes, Settings], Master] = Master,
+        check_every: int = 1,
     ) -> None:
         super().__init__(clock)
+        self._check_every = check_every
+        self._events = 0
         self._settings = settings
         self._make = make
         self.core = make("m0", b"", settings)
@@ -48,7 +66,7 @@ class SimMaster(Node[effects.Speech]):
         seed = self.clock.random.randbytes(16)
         self.core = self._make(f"m{self.life}", seed, self._settings)
         self.core.recover(cast("list[Record]", list(self.disk.rows.values())), self.now)
-        self._check("recovery")
+        self.check("recovery")
         self._set_timer()
 
     def crash(self) -> None:
@@ -68,10 +86,13 @@ class SimMaster(Node[effects.Speech]):
         if not self.alive:
             return
         made = self.core.handle(event, self.now)
-        self._check(event)
+        self._events += 1
+        if self._events % self._check_every == 0:
+            self.check(event)
         self.take(made)
 
-    def _check(self, event: object) -> None:
+    def check(self, event: object) -> None:
+        """Every invariant must hold, after this event; raises AssertionError."""
         problems = broken(self.core.world)
         assert not problems, f"master, after {event}: {problems}"
 
@@ -90,6 +111,7 @@ class SimMaster(Node[effects.Speech]):
         spec: FrameworkSpec,
         framework_id: FrameworkId | None,
         suppressed: tuple[str, ...] = (),
+        constraints: Mapping[str, Constraints] = NO_CONSTRAINTS,
     ) -> StreamId | None:
         """Open a stream; None when nobody answers."""
         if not self.alive:
@@ -97,7 +119,7 @@ class SimMaster(Node[effects.Speech]):
         self._count += 1
         stream = StreamId(f"s{self._count}")
         self._streams[stream] = framework
-        self.post(Subscribe(stream, spec, framework_id, suppressed))
+        self.post(Subscribe(stream, spec, framework_id, suppressed, constraints))
         return stream
 
     def close_stream(self, stream: StreamId) -> None:
@@ -109,9 +131,18 @@ class SimMaster(Node[effects.Speech]):
         """A framework's call; False when it is refused (no such stream, or nobody there)."""
         if not self.alive or self.core.stream_of(framework_id) != stream:
             return False
+        if isinstance(call, UpdateFramework) and self.core.fault_of_update(framework_id, call):
+            return False
         self._count += 1
         self.post(Called(self._count, framework_id, call))
         return True
+
+    def maintain(self, call: Maintenance, done: Callable[[], None]) -> None:
+        """An operator's word about an agent; `done` once it is durable, never if this master does not come to that."""
+        if self.alive:
+            self._count += 1
+            self._accepted[self._count] = done
+            self.post(Maintained(self._count, call))
 
     # --- what the core asks for ---
 
@@ -132,8 +163,8 @@ class SimMaster(Node[effects.Speech]):
                     self.readers.take(agent_id, frame)
             case effects.SessionEnded(agent_id, _):
                 self.readers.end(agent_id)
-            case effects.Accepted():
-                pass
+            case effects.Accepted(request):
+                self._accepted.pop(request, lambda: None)()
 
     def _send(self, agent_id: AgentId, frame: Frame) -> None:
         self.post(SendFrame(agent_id, frame))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any
 
+from edgerm.core.attributes import AttributeValue, attribute
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import COAP, HTTP, LinkState
 from edgerm.core.resources import Resources
@@ -17,9 +19,13 @@ from edgerm.testing.sim.framework import SimFramework
 from edgerm.testing.sim.master import SimMaster
 from edgerm.testing.sim.network import Faults, Network
 from edgerm.testing.sim.node import Node
+from edgerm_master.core.events import DrainAgent, ReactivateAgent
 from edgerm_master.core.master import Master, Settings
 
 CALM_LIMIT_S = 4000.0  # of virtual time, for everything to come to rest
+OPERATOR_RETRY_S = 5.0
+LAST_DEADLINE_S, LAST_GRACE_S = 30.0, 5.0  # of the draining that is looked at in the end
+START_MAX_S = 40.0  # a start under way cannot be cut short
 
 
 ROUGH = Faults(lose=0.1, double=0.1, delay_max_s=1.0)
@@ -38,6 +44,8 @@ class Plan:
     read: float = 0.2  # chance, per task, that somebody reads its output
     beat_interval_s: float = 15.0
     offer_timeout_s: float = 30.0  # short, so that offers expire and are rescinded
+    attributes: tuple[Mapping[str, AttributeValue], ...] = ()  # what the boxes say of themselves, in turn
+    check_every: int = 1  # of the master's events; a check looks at everything, so a great fleet has it seldom
 
 
 def draw(seed: int) -> Plan:
@@ -56,18 +64,49 @@ class Simulation:
         self.clock = Clock(seed)
         self.network = Network(self.clock, self.plan.faults)
         settings = Settings(self.plan.beat_interval_s, offer_timeout_s=self.plan.offer_timeout_s)
-        self.master = SimMaster(self.clock, settings, make_master)
+        self.master = SimMaster(self.clock, settings, make_master, self.plan.check_every)
         self.boxes = [self._box(number) for number in range(self.plan.agents)]
         self.frameworks: list[SimFramework] = []
         self.master.ring = self._ring
+        self._drained: dict[AgentId, int] = {}  # how often an operator spoke of it
 
     def _box(self, number: int) -> SimBox:
         agent_id = AgentId(f"{number + 1:032x}")
-        spec = AgentSpec(f"box{number + 1}", resources=Resources.of(cpus=2, mem=1024))
+        said = self.plan.attributes[number % len(self.plan.attributes)] if self.plan.attributes else {}
+        attributes = tuple(starmap(attribute, said.items()))
+        spec = AgentSpec(f"box{number + 1}", resources=Resources.of(cpus=2, mem=1024), attributes=attributes)
         carrier = COAP if self.clock.random.random() < self.plan.coap else HTTP
         box = SimBox(self.clock, self.network, self.master, agent_id, spec, carrier)
         box.on_start = lambda key: self._maybe_read(agent_id, key)
         return box
+
+    def drain(self, agent_id: AgentId, deadline_s: float = 0.0, max_grace_s: float | None = None) -> None:
+        """An operator has the agent drained; asks again until the master has taken it down."""
+        self._insist(agent_id, DrainAgent(agent_id, deadline_s, max_grace_s))
+
+    def reactivate(self, agent_id: AgentId) -> None:
+        """An operator ends the draining."""
+        self._insist(agent_id, ReactivateAgent(agent_id))
+
+    def _relent(self, agent_id: AgentId) -> None:
+        if self.plan.crash > 0.0:  # in the calm at the end other things are asked for
+            self.reactivate(agent_id)
+
+    def _insist(self, agent_id: AgentId, call: DrainAgent | ReactivateAgent) -> None:
+        number = self._drained[agent_id] = self._drained.get(agent_id, 0) + 1
+        taken = False
+
+        def done() -> None:
+            nonlocal taken
+            taken = True
+
+        def speak() -> None:
+            if not taken and self._drained[agent_id] == number:
+                if agent_id in self.master.core.agents:
+                    self.master.maintain(call, done)
+                self.clock.after(OPERATOR_RETRY_S, speak)
+
+        speak()
 
     def _maybe_read(self, agent_id: AgentId, key: TaskKey) -> None:
         if self.clock.random.random() < self.plan.read:
@@ -86,6 +125,14 @@ class Simulation:
 
     def run(self) -> None:
         """The whole story; raises AssertionError, with what is wrong, at the first thing that must not be."""
+        self.begin()
+        while self.clock.happened < self.plan.events and self.clock.step():
+            if self.clock.random.random() < self.plan.crash:
+                self._break_something()
+        self.settle()
+
+    def begin(self) -> None:
+        """Start every part."""
         if self.plan.wrong_clocks:
             nodes: list[Node[Any]] = [self.master, *self.boxes]
             for node in nodes:
@@ -95,14 +142,10 @@ class Simulation:
             box.start()
         for framework in self.frameworks:
             framework.start()
-        while self.clock.happened < self.plan.events and self.clock.step():
-            if self.clock.random.random() < self.plan.crash:
-                self._break_something()
-        self.settle()
 
     def _break_something(self) -> None:
         random = self.clock.random
-        match random.randrange(5):
+        match random.randrange(6):
             case 0 if self.master.alive:
                 self.master.crash()
                 self.clock.after(random.uniform(0.1, 60.0), self.master.start)
@@ -122,18 +165,39 @@ class Simulation:
                 self.clock.after(random.uniform(1.0, 200.0), lambda: self.network.cut.discard(end))
             case 4 if self.frameworks:
                 random.choice(self.frameworks).crash()
+            case 5:
+                agent_id = AgentId(f"{random.randrange(len(self.boxes)) + 1:032x}")
+                self.drain(agent_id, random.choice((0.0, 20.0, 200.0)), random.choice((None, 0.0, 5.0)))
+                self.clock.after(random.uniform(1.0, 300.0), lambda: self._relent(agent_id))
 
     def settle(self) -> None:
         """No more faults: run on until nothing is left to do, then look at the end."""
         self.network.faults = self.network.faults.calm()
         self.network.cut.clear()
         self.plan = replace(self.plan, crash=0.0)
-        limit_s = self.clock.now_s + CALM_LIMIT_S
-        while not self.at_rest():
-            assert self.clock.now_s < limit_s, f"no rest after {CALM_LIMIT_S:.0f} s of calm: {self.unrest()}"
-            self.clock.run_until(self.clock.now_s + 5.0)
+        if self._drained:
+            self._drain_in_calm(next(iter(self._drained)))
+        self._run_until_not(self.unrest)
+        self.master.check("the end")
         problems = self.problems()
         assert not problems, "\n".join(problems)
+
+    def _run_until_not(self, reasons: Callable[[], list[str]]) -> None:
+        limit_s = self.clock.now_s + CALM_LIMIT_S
+        while reasons():
+            assert self.clock.now_s < limit_s, f"no rest after {CALM_LIMIT_S:.0f} s of calm: {reasons()}"
+            self.clock.run_until(self.clock.now_s + 5.0)
+
+    def _drain_in_calm(self, agent_id: AgentId) -> None:
+        """When nothing is in the way, every task of an agent that is drained has ended in time."""
+        self._run_until_not(self._absent)
+        self.drain(agent_id, LAST_DEADLINE_S, LAST_GRACE_S)
+        self.clock.run_until(self.clock.now_s + LAST_DEADLINE_S + LAST_GRACE_S + START_MAX_S)
+        core = self.boxes[int(agent_id, 16) - 1].core
+        late = [str(key) for key, task in core.tasks.items() if task.live]
+        assert not late, f"{core.spec.hostname} was drained, and these did not end in time: {late}"
+        for drained in self._drained:
+            self.reactivate(drained)
 
     def at_rest(self) -> bool:
         """Whether every part lives, is joined, and has nothing left to do."""
@@ -141,10 +205,8 @@ class Simulation:
 
     def unrest(self) -> list[str]:
         """What is still going on."""
-        going = [] if self.master.alive else ["the master is down"]
+        going = self._absent()
         for box in self.boxes:
-            if not box.alive or box.core.link_state is not LinkState.JOINED:
-                going.append(f"{box.core.spec.hostname} has not joined")
             going += [f"{box.core.spec.hostname} has task {key}" for key in box.core.tasks]
         going += [f"the master has task {task.run}" for task in self.master.core.tasks.values()]
         going += [f"framework {number} is not at rest" for number, f in enumerate(self.frameworks) if not f.at_rest()]
@@ -152,6 +214,14 @@ class Simulation:
             if not reader.ended:
                 going.append(f"the output of task {reader.key} has come as far as byte {reader.offset}")
         return going
+
+    def _absent(self) -> list[str]:
+        """What does not live, or has not joined."""
+        absent = [] if self.master.alive else ["the master is down"]
+        for box in self.boxes:
+            if not box.alive or box.core.link_state is not LinkState.JOINED:
+                absent.append(f"{box.core.spec.hostname} has not joined")
+        return absent
 
     def problems(self) -> list[str]:
         """What must not be at the end."""

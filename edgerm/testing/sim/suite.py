@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from edgerm.core.ids import AgentId, FrameworkId, TaskId
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, TaskId
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Offer, Status, TaskSpec
+from edgerm.core.tasks import TaskState
 from edgerm.sdk.core.session import Session
 from edgerm.testing.sim.simulation import Simulation, draw
+from edgerm.testing.sim.talk import Talk
 from edgerm_master.core.master import Master
 
 NEED = Resources.of(cpus=0.5, mem=64)
@@ -21,6 +23,7 @@ class Launcher:
 
     def __init__(self, random: Random, tasks: int, name: str) -> None:
         self._random = random
+        self.talk = Talk()
         self.todo = [TaskId(f"{name}-{number}") for number in range(tasks)]
 
     def done(self) -> bool:
@@ -49,10 +52,19 @@ class Launcher:
     def rescinded(self, driver: Session, offer: Offer, /) -> None: ...
 
     def update(self, driver: Session, status: Status, /) -> None:
+        if status.state is TaskState.RUNNING and status.agent_id is not None:
+            for _ in range(self._random.randrange(4)):
+                words = self.talk.say(status.task_id)
+                driver.message(status.agent_id, ExecutorId(status.task_id), words)
         if not status.state.terminal and self._random.random() < 0.1:
             driver.kill(status.task_id, grace_s=self._random.choice((None, 0.0, 10.0)))
 
+    def message(self, driver: Session, agent_id: AgentId, executor_id: ExecutorId, data: bytes, /) -> None:
+        self.talk.hear(executor_id, data)
+
     def agent_lost(self, driver: Session, agent_id: AgentId, /) -> None: ...
+
+    def draining(self, driver: Session, agent_id: AgentId, in_s: float | None, /) -> None: ...
 
     def disconnected(self, driver: Session, why: str, /) -> None: ...
 
@@ -70,6 +82,7 @@ class Outcome:
     tasks: int
     problem: str = ""
     output_bytes: int = 0  # of tasks, read at the master
+    messages: int = 0  # that were heard, by tasks and by frameworks
 
     def __str__(self) -> str:
         told = f"seed {self.seed}: {self.tasks} tasks, {self.events} events, {self.virtual_s:.0f} s of virtual time"
@@ -82,8 +95,8 @@ def run_seed(seed: int, make_master: Callable[..., Master] = Master) -> Outcome:
     """Run one seed to its end."""
     simulation = Simulation(seed, draw(seed), make_master)
     random = simulation.clock.random
-    for number in range(random.randint(1, 2)):
-        launcher = Launcher(random, random.randint(1, 5), f"f{number}")
+    launchers = [Launcher(random, random.randint(1, 5), f"f{number}") for number in range(random.randint(1, 2))]
+    for launcher in launchers:
         simulation.add(launcher, launcher.done)
     problem = ""
     try:
@@ -92,4 +105,6 @@ def run_seed(seed: int, make_master: Callable[..., Master] = Master) -> Outcome:
         problem = str(error)
     tasks = len(simulation.started())
     output_bytes = sum(reader.offset for reader in simulation.master.readers.all)
-    return Outcome(seed, simulation.clock.happened, simulation.clock.now_s, tasks, problem, output_bytes)
+    talks = [*(launcher.talk for launcher in launchers), *(box.talk for box in simulation.boxes)]
+    messages = sum(talk.heard for talk in talks)
+    return Outcome(seed, simulation.clock.happened, simulation.clock.now_s, tasks, problem, output_bytes, messages)

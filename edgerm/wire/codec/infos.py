@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
+from edgerm.core.devices import Device
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId
-from edgerm.core.resources import MILLI, parse_amount
-from edgerm.core.scheduler import AgentSpec, Capability, FrameworkSpec
+from edgerm.core.resources import MILLI, Resources, milli, parse_amount
+from edgerm.core.scheduler import AgentSpec, Capability, FrameworkSpec, Minimum
+from edgerm.wire.codec.attributes import attributes_of, attributes_to_messages, region_of, zone_of
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.roles import check_role
 from edgerm.wire.codec.times import nanoseconds
 from edgerm.wire.content import from_protobuf
-from edgerm.wire.v1.infos_pb2 import AgentInfo, FrameworkInfo
+from edgerm.wire.v1.infos_pb2 import AgentInfo, FrameworkInfo, OfferFilters
 from edgerm.wire.v1.resources_pb2 import Value
 
 ROLES_MAX = 1000
-EXECUTORS = "edgerm.executors"  # the attribute, a set, in which an agent says what it runs
+KIND_BYTES_MAX = 4096  # of a description that is remembered
 _STRUCTURED = re.compile(r"[0-9]+(\.[0-9]+)?|\[.*\]|\{.*\}", re.ASCII)
 
 
@@ -37,7 +40,29 @@ def framework_spec(message: FrameworkInfo) -> FrameworkSpec:
         capabilities=capabilities,
         principal=message.principal,
         info=_without_id(message),
+        checkpoint=message.checkpoint,
+        minimums=_minimums(message),
     )
+
+
+def _minimums(message: FrameworkInfo) -> tuple[Minimum, ...]:
+    """`offer_filters`, by role; also of roles that the framework does not have (as Mesos)."""
+    if len(message.offer_filters) > ROLES_MAX:
+        raise Invalid(f"offer_filters has {len(message.offer_filters)} entries, at most {ROLES_MAX} are allowed")
+    return tuple(
+        Minimum(role, tuple(map(_amounts, filters.min_allocatable_resources.quantities)))
+        for role, filters in sorted(message.offer_filters.items())
+        if filters.HasField("min_allocatable_resources")
+    )
+
+
+def _amounts(message: OfferFilters.ResourceQuantities) -> tuple[tuple[str, int], ...]:
+    if not message.quantities:
+        raise Invalid("min_allocatable_resources: quantities must name at least one resource")
+    try:
+        return tuple((name, milli(scalar.value)) for name, scalar in sorted(message.quantities.items()))
+    except Invalid as error:
+        raise Invalid(f"min_allocatable_resources: {error}") from None
 
 
 def _roles(message: FrameworkInfo, *, multiple: bool) -> tuple[str, ...]:
@@ -68,6 +93,8 @@ def framework_info(spec: FrameworkSpec, framework_id: FrameworkId | None = None)
     """`spec` as a message: what `spec.info` says, completed by id and user; without `info`, from the fields."""
     message = from_protobuf(FrameworkInfo, spec.info) if spec.info else _framework_info(spec)
     message.user = spec.user
+    if message.checkpoint != spec.checkpoint:
+        message.checkpoint = spec.checkpoint
     if framework_id is not None:
         message.id.value = framework_id
     return message
@@ -94,15 +121,34 @@ def agent_spec(message: AgentInfo) -> AgentSpec:
     """What the agent says of itself; raises `Invalid` for resources that are wrong."""
     rest = AgentInfo()
     rest.CopyFrom(message)
-    rest.ClearField("id")
-    rest.ClearField("resources")
+    for name in ("id", "name", "port"):
+        rest.ClearField(name)
+    rest.hostname = ""  # it must be there
+    data = rest.SerializeToString(deterministic=True)
+    kind = _kind(data) if len(data) <= KIND_BYTES_MAX else _kind.__wrapped__(data)
+    return replace(kind, hostname=message.hostname, name=message.name, port=message.port)
+
+
+@lru_cache(maxsize=1024)
+def _kind(data: bytes) -> AgentSpec:
+    """What boxes of one kind say alike. Thousands of them share it: it is the greater part of what is kept of them."""
+    message = AgentInfo.FromString(data)
+    only = AgentInfo(hostname="", resources=message.resources).SerializeToString(deterministic=True)
+    message.ClearField("resources")
     return AgentSpec(
-        hostname=message.hostname,
-        name=message.name,
-        port=message.port,
-        resources=resources_from_messages(message.resources),
-        info=rest.SerializeToString(deterministic=True),
+        hostname="",
+        resources=_bag(only) if len(only) <= KIND_BYTES_MAX else _bag.__wrapped__(only),
+        info=message.SerializeToString(deterministic=True),
+        attributes=attributes_of(message.attributes),
+        region=region_of(message.domain),
+        zone=zone_of(message.domain),
     )
+
+
+@lru_cache(maxsize=1024)
+def _bag(data: bytes) -> Resources:
+    """The resources of an AgentInfo; boxes that differ in their attributes may have equal ones."""
+    return resources_from_messages(AgentInfo.FromString(data).resources)
 
 
 def agent_info(spec: AgentSpec, agent_id: AgentId | None = None, *, refined: bool = True) -> AgentInfo:
@@ -110,6 +156,8 @@ def agent_info(spec: AgentSpec, agent_id: AgentId | None = None, *, refined: boo
     message = AgentInfo()
     if spec.info:
         message = from_protobuf(AgentInfo, spec.info)
+    elif spec.attributes:
+        message.attributes.extend(attributes_to_messages(spec.attributes))
     message.hostname = spec.hostname
     if message.name != spec.name:
         message.name = spec.name
@@ -121,8 +169,10 @@ def agent_info(spec: AgentSpec, agent_id: AgentId | None = None, *, refined: boo
     return message
 
 
-def attributes_info(hostname: str, attributes: Mapping[str, str]) -> bytes:
-    """Attributes as `AgentSpec.info` carries them: `4` is a scalar, `[1-3]` ranges, `{a,b}` a set, all else text.
+def attributes_info(hostname: str, attributes: Mapping[str, str], devices: Iterable[Device] = ()) -> bytes:
+    """Attributes and devices as `AgentSpec.info` carries them.
+
+    `4` is a scalar, `[1-3]` ranges, `{a,b}` a set, all else text.
 
     Raises `Invalid`, naming the attribute.
     """
@@ -143,14 +193,8 @@ def attributes_info(hostname: str, attributes: Mapping[str, str]) -> bytes:
         else:
             attribute.type = Value.SET
             attribute.set.item.extend(sorted(amount))
+    for device in devices:
+        message.devices.add(
+            name=device.name, id=device.id, shared=device.shared, problem=device.problem, gives=device.gives
+        )
     return message.SerializeToString(deterministic=True)
-
-
-@lru_cache(maxsize=4096)
-def executors_told(info: bytes) -> frozenset[str] | None:
-    """The kinds of executors that an agent with this `AgentSpec.info` names; None: it does not tell."""
-    message = from_protobuf(AgentInfo, info) if info else AgentInfo()
-    for attribute in message.attributes:
-        if attribute.name == EXECUTORS and attribute.type == Value.SET:
-            return frozenset(attribute.set.item)
-    return None

@@ -13,12 +13,13 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from edgerm.core.errors import Invalid, TooLarge
-from edgerm.core.ids import AgentId
+from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
     REJOIN,
     Beat,
     BeatAnswer,
     Chunk,
+    Gone,
     Join,
     JoinAnswer,
     NextPart,
@@ -27,7 +28,7 @@ from edgerm.core.link import (
     Update,
     Welcome,
 )
-from edgerm.core.scheduler import BlobRef
+from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.wire.codec.infos import agent_info, agent_spec
 from edgerm.wire.codec.link_parts import (
     blob_of,
@@ -85,6 +86,7 @@ def encode_join(join: Join) -> bytes:
         part=join.part,
         more=join.more,
         agent_info=agent_info(join.agent).SerializeToString(deterministic=True),
+        lane=join.lane,
     )
     for report in join.tasks:
         target = message.tasks.add(state=report.state, seq=report.seq, role=report.role, owes=report.owes)
@@ -93,8 +95,11 @@ def encode_join(join: Join) -> bytes:
     return message.SerializeToString()
 
 
-def decode_join(data: bytes) -> Join:
-    """One part of a join; raises `Invalid`."""
+def decode_join(data: bytes, known: Callable[[TaskKey], TaskSpec | None] = lambda key: None) -> Join:
+    """One part of a join; raises `Invalid`.
+
+    What `known` tells of a task is taken for what the agent says of it, which is not read then: a task never changes.
+    """
     message = _parse(pb.Join, data)
     _bounded("tasks", len(message.tasks), TASKS_MAX)
     if len(message.agent_id) != AGENT_ID_BYTES:
@@ -105,9 +110,10 @@ def decode_join(data: bytes) -> Join:
         incarnation=message.incarnation,
         agent=agent_spec(from_protobuf(AgentInfo, message.agent_info)),
         boot_id=message.boot_id,
-        tasks=tuple(_report(report, agent_id) for report in message.tasks),
+        tasks=tuple(_report(report, agent_id, known) for report in message.tasks),
         part=message.part,
         more=message.more,
+        lane=message.lane,
     )
 
 
@@ -121,19 +127,21 @@ def _agent_id_bytes(agent_id: AgentId) -> bytes:
     return data
 
 
-def _report(message: pb.TaskReport, agent_id: AgentId) -> TaskReport:
+def _report(message: pb.TaskReport, agent_id: AgentId, known: Callable[[TaskKey], TaskSpec | None]) -> TaskReport:
     key = key_of(message.key)
-    state, task = state_of(message.state), task_of(message.task, key, agent_id)
-    return TaskReport(key, state, message.seq, message.role, task, message.owes)
+    task = known(key) or task_of(message.task, key, agent_id)
+    return TaskReport(key, state_of(message.state), message.seq, message.role, task, message.owes)
 
 
 def encode_join_answer(answer: JoinAnswer) -> bytes:
     """The master's word on a join."""
     if isinstance(answer, Welcome):
         interval_ms = milliseconds("beat interval", answer.beat_interval_s)
-        return pb.JoinAnswer(session=answer.session, beat_interval_ms=interval_ms).SerializeToString()
+        return pb.JoinAnswer(session=answer.session, beat_interval_ms=interval_ms, lane=answer.lane).SerializeToString()
     if isinstance(answer, NextPart):
         return pb.JoinAnswer(next_part=True).SerializeToString()
+    if isinstance(answer, Gone):
+        return pb.JoinAnswer(gone=answer.why).SerializeToString()
     return pb.JoinAnswer(stale=True).SerializeToString()
 
 
@@ -144,11 +152,13 @@ def decode_join_answer(data: bytes) -> JoinAnswer:
         case "session":
             if not message.beat_interval_ms:
                 raise Invalid("JoinAnswer has a session, but no beat_interval_ms")
-            return Welcome(message.session, message.beat_interval_ms / 1000)
+            return Welcome(message.session, message.beat_interval_ms / 1000, message.lane)
         case "next_part":
             return NextPart()
         case "stale":
             return Stale()
+        case "gone":
+            return Gone(message.gone or "the master does not say why")
         case None:
             raise Invalid("JoinAnswer has no outcome that is known here")
 
@@ -163,6 +173,8 @@ def encode_beat(beat: Beat, agent_id: AgentId) -> bytes:
         message.more = True
     if beat.heard:
         message.heard = beat.heard
+    if beat.frames_first:
+        message.frames_first = beat.frames_first
     for update in beat.updates:
         target = message.updates.add(number=update.number, seq=update.seq, state=update.status.state)
         fill_key(target.key, update.key)
@@ -177,11 +189,11 @@ def decode_beat(data: bytes, agent_of: Callable[[int], AgentId | None]) -> Beat:
     message = _parse(pb.Beat, data)
     updates, frames = message.updates, message.frames
     if (not updates and not frames) or (agent_id := agent_of(message.session)) is None:
-        return Beat(message.session, message.seen, (), (), message.more, message.heard)
+        return Beat(message.session, message.seen, (), (), message.more, message.heard, message.frames_first)
     _bounded("updates", len(updates), UPDATES_MAX)
     _bounded("frames", len(frames), FRAMES_MAX)
     told, sent = tuple(_update(update, agent_id) for update in updates), tuple(map(frame_of, frames))
-    return Beat(message.session, message.seen, told, sent, message.more, message.heard)
+    return Beat(message.session, message.seen, told, sent, message.more, message.heard, message.frames_first)
 
 
 def _update(message: pb.Update, agent_id: AgentId) -> Update:

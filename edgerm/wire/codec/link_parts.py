@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
 from edgerm.core.blobs import Digest
 from edgerm.core.errors import Invalid
-from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey, check_id
+from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey, check_id, sane_request_id
 from edgerm.core.link import (
     Close,
     Credit,
     Data,
     Forget,
     Frame,
+    FrameBody,
     Kill,
     Launch,
+    MessagePart,
+    OpenInput,
     OpenLog,
     OpenStats,
     Order,
@@ -131,10 +135,14 @@ def fill_order(message: pb.Order, body: OrderBody, agent_id: AgentId) -> None:
             fill_key(message.launch.key, body.key)
             message.launch.role = body.role
             fill_task(message.launch.task, body.task, body.key, agent_id)
+            if body.request:
+                message.launch.request = body.request
         case Kill():
             fill_key(message.kill.key, body.key)
             if body.grace_s is not None:
                 message.kill.grace_ms = milliseconds("grace", body.grace_s)
+            if body.request:
+                message.kill.request = body.request
         case Forget():
             fill_key(message.forget.key, body.key)
         case _:
@@ -150,10 +158,11 @@ def _order_body(message: pb.Order, agent_id: AgentId) -> OrderBody:
     match message.WhichOneof("what"):
         case "launch":
             key = key_of(message.launch.key)
-            return Launch(key, message.launch.role, task_of(message.launch.task, key, agent_id))
+            task = task_of(message.launch.task, key, agent_id)
+            return Launch(key, message.launch.role, task, sane_request_id(message.launch.request))
         case "kill":
             grace_s = message.kill.grace_ms / 1000 if message.kill.HasField("grace_ms") else None
-            return Kill(key_of(message.kill.key), grace_s)
+            return Kill(key_of(message.kill.key), grace_s, sane_request_id(message.kill.request))
         case "forget":
             return Forget(key_of(message.forget.key))
         case None:
@@ -178,6 +187,12 @@ def fill_frame(message: pb.Frame, frame: Frame) -> None:
             message.credit_bytes = credit_bytes
         case Close(reason):
             message.close = reason
+        case OpenInput(key):
+            fill_key(message.open_input.key, key)
+        case MessagePart(named, data, more):
+            if named is not None:
+                fill_key(message.message.key, named)
+            message.message.content, message.message.more = data, more
         case OpenStats(interval_s):
             message.open_stats.interval_ms = milliseconds("interval", interval_s)
         case Stats(tasks, end):
@@ -194,24 +209,32 @@ def _fill_usage(message: pb.TaskUsage, usage: TaskUsage) -> None:
 
 def frame_of(message: pb.Frame) -> Frame:
     """A frame as a value; raises `Invalid`."""
-    match message.WhichOneof("what"):
-        case "open_log":
-            body = message.open_log
-            key = key_of(body.key)
-            return Frame(message.stream, OpenLog(key, body.stderr, body.offset, body.follow, body.credit_bytes))
-        case "data":
-            part = message.data
-            return Frame(message.stream, Data(part.offset, part.content, part.end))
-        case "credit_bytes":
-            return Frame(message.stream, Credit(message.credit_bytes))
-        case "close":
-            return Frame(message.stream, Close(message.close))
-        case "open_stats":
-            return Frame(message.stream, OpenStats(message.open_stats.interval_ms / 1000))
-        case "stats":
-            return Frame(message.stream, Stats(tuple(map(_usage, message.stats.tasks)), message.stats.end))
-        case None:
-            raise Invalid(f"frame of stream {message.stream} has no body that is known here")
+    what = message.WhichOneof("what")
+    if what is None:
+        raise Invalid(f"frame of stream {message.stream} has no body that is known here")
+    return Frame(message.stream, _BODIES[what](message))
+
+
+def _open_log(message: pb.Frame) -> OpenLog:
+    body = message.open_log
+    return OpenLog(key_of(body.key), body.stderr, body.offset, body.follow, body.credit_bytes)
+
+
+def _message_part(message: pb.Frame) -> MessagePart:
+    words = message.message
+    return MessagePart(key_of(words.key) if words.HasField("key") else None, words.content, words.more)
+
+
+_BODIES: dict[str, Callable[[pb.Frame], FrameBody]] = {
+    "open_log": _open_log,
+    "data": lambda message: Data(message.data.offset, message.data.content, message.data.end),
+    "credit_bytes": lambda message: Credit(message.credit_bytes),
+    "close": lambda message: Close(message.close),
+    "open_stats": lambda message: OpenStats(message.open_stats.interval_ms / 1000),
+    "open_input": lambda message: OpenInput(key_of(message.open_input.key)),
+    "message": _message_part,
+    "stats": lambda message: Stats(tuple(map(_usage, message.stats.tasks)), message.stats.end),
+}
 
 
 def _usage(message: pb.TaskUsage) -> TaskUsage:

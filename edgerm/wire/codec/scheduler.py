@@ -1,59 +1,50 @@
-"""The scheduler API as the master has it: calls are read, events are written. The SDK's side is `scheduler_client`.
+"""Calls of the scheduler API as the master reads them. The SDK's side is `scheduler_client`.
 
-What does not live here: who may call what and when; framework and stream ids (the face).
+What does not live here: events (`events`), who may call what and when, framework and stream ids (the face).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
-from edgerm.core.errors import Invalid, NotImplementedCall
-from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
-from edgerm.core.resources import Amount, ResourceKey
+from edgerm.core.constraints import Constraints
+from edgerm.core.errors import Invalid, NotImplementedCall, TooLarge
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
 from edgerm.core.scheduler import (
+    MESSAGE_BYTES_MAX,
     REFUSE_DEFAULT_S,
     REFUSE_MAX_S,
     Accept,
     Acknowledge,
+    AnswerInverse,
     Call,
-    Capability,
     Decline,
-    Error,
-    Event,
-    Failure,
     FrameworkSpec,
-    Heartbeat,
     Kill,
-    Offer,
-    Offers,
+    Message,
     Reconcile,
-    Rescind,
+    Request,
     Revive,
-    Subscribed,
     Suppress,
     TaskSpec,
     Teardown,
-    Update,
+    UpdateFramework,
 )
+from edgerm.wire.codec.constraints import constraints_from_message
 from edgerm.wire.codec.infos import framework_spec
-from edgerm.wire.codec.resources import resource_to_message
-from edgerm.wire.codec.status import UUID_BYTES, status_to_message
+from edgerm.wire.codec.status import UUID_BYTES
 from edgerm.wire.codec.tasks import task_spec
 from edgerm.wire.codec.times import span_s
+from edgerm.wire.patterns import check
 from edgerm.wire.v1 import offers_pb2, scheduler_pb2
 from edgerm.wire.v1.basics_pb2 import OfferID
-from edgerm.wire.v1.infos_pb2 import AgentInfo, MasterInfo
+from edgerm.wire.v1.infos_pb2 import FrameworkInfo
 
 _OPERATION = offers_pb2.Offer.Operation
-SMALL = 16  # ranges or items up to which a resource's encoded form is remembered
 _WITHOUT_BODY = frozenset({"TEARDOWN", "REVIVE", "SUPPRESS"})
-
-
-# --- calls ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +54,7 @@ class Subscription:
     spec: FrameworkSpec
     framework_id: FrameworkId | None
     suppressed_roles: tuple[str, ...]
+    constraints: Mapping[str, Constraints]
 
 
 class Reading(NamedTuple):
@@ -85,8 +77,10 @@ def call_type(message: scheduler_pb2.Call) -> str:
     name = scheduler_pb2.Call.Type.Name(message.type)
     if name not in _WITHOUT_BODY and not message.HasField(name.lower()):  # type: ignore[arg-type]
         raise Invalid(f"a call of type {name} needs {name.lower()!r}")
-    if name == "SUBSCRIBE" and _id_of(message) != _id_of_info(message):
+    if name == "SUBSCRIBE" and _id_of(message) != _id_of_info(message.subscribe.framework_info):
         raise Invalid("framework_id and subscribe.framework_info.id must be equal, or both absent")
+    if name == "UPDATE_FRAMEWORK" and _id_of(message) != _id_of_info(message.update_framework.framework_info):
+        raise Invalid("framework_id and update_framework.framework_info.id must be equal")
     return name
 
 
@@ -94,19 +88,27 @@ def _id_of(message: scheduler_pb2.Call) -> str | None:
     return message.framework_id.value if message.HasField("framework_id") else None
 
 
-def _id_of_info(message: scheduler_pb2.Call) -> str | None:
-    info = message.subscribe.framework_info
+def _id_of_info(info: FrameworkInfo) -> str | None:
     return info.id.value if info.HasField("id") else None
 
 
 def subscription_from_message(message: scheduler_pb2.Call) -> Subscription:
     """What a SUBSCRIBE (see `call_type`) asks for; the text of `Invalid` is fit for an ERROR event."""
-    framework_id = _id_of(message)
+    framework_id, body = _id_of(message), message.subscribe
+    spec = framework_spec(body.framework_info)
     return Subscription(
-        framework_spec(message.subscribe.framework_info),
+        spec,
         None if framework_id is None else FrameworkId(framework_id),
-        tuple(message.subscribe.suppressed_roles),
+        tuple(body.suppressed_roles),
+        constraints_from_message(body.offer_constraints, spec.roles, check),
     )
+
+
+def _update_framework(message: scheduler_pb2.Call) -> UpdateFramework:
+    body = message.update_framework
+    spec = framework_spec(body.framework_info)
+    constraints = constraints_from_message(body.offer_constraints, spec.roles, check)
+    return UpdateFramework(spec, tuple(body.suppressed_roles), constraints)
 
 
 def call_from_message(message: scheduler_pb2.Call) -> Reading:
@@ -150,6 +152,12 @@ def _decline(message: scheduler_pb2.Call) -> Decline:
     return Decline(_offer_ids(message.decline.offer_ids), _refuse_s(message.decline.filters))
 
 
+def _answer_inverse(message: scheduler_pb2.Call) -> AnswerInverse:
+    agreed = message.type == scheduler_pb2.Call.ACCEPT_INVERSE_OFFERS
+    body = message.accept_inverse_offers if agreed else message.decline_inverse_offers
+    return AnswerInverse(_offer_ids(body.inverse_offer_ids), agreed)
+
+
 def _kill(message: scheduler_pb2.Call) -> Kill:
     kill = message.kill
     grace_s = None
@@ -158,6 +166,15 @@ def _kill(message: scheduler_pb2.Call) -> Kill:
     return Kill(
         TaskId(kill.task_id.value), AgentId(kill.agent_id.value) if kill.HasField("agent_id") else None, grace_s
     )
+
+
+def _message(message: scheduler_pb2.Call) -> Message:
+    body = message.message
+    if not body.data:
+        raise Invalid(f"message.data is empty: a message has 1 to {MESSAGE_BYTES_MAX} bytes")
+    if len(body.data) > MESSAGE_BYTES_MAX:
+        raise TooLarge(f"message.data has {len(body.data)} bytes; a message has at most {MESSAGE_BYTES_MAX}")
+    return Message(AgentId(body.agent_id.value), ExecutorId(body.executor_id.value), body.data)
 
 
 def _acknowledge(message: scheduler_pb2.Call) -> Acknowledge:
@@ -179,111 +196,14 @@ def _reconcile(message: scheduler_pb2.Call) -> Reconcile:
 _READERS: dict[str, Callable[[scheduler_pb2.Call], Call]] = {
     "TEARDOWN": lambda message: Teardown(),
     "DECLINE": _decline,
+    "ACCEPT_INVERSE_OFFERS": _answer_inverse,
+    "DECLINE_INVERSE_OFFERS": _answer_inverse,
     "REVIVE": lambda message: Revive(tuple(message.revive.roles)),
     "SUPPRESS": lambda message: Suppress(tuple(message.suppress.roles)),
     "KILL": _kill,
+    "MESSAGE": _message,
     "ACKNOWLEDGE": _acknowledge,
     "RECONCILE": _reconcile,
-}
-
-
-# --- events -----------------------------------------------------------------------------------------------------
-
-
-def event_to_message(event: Event, framework: FrameworkSpec, master: MasterInfo | None = None) -> scheduler_pb2.Event:
-    """The event in the form that this framework's capabilities ask for; `master` goes with SUBSCRIBED.
-
-    Raises `Invalid` for offers that the framework cannot be told (a refined reservation, without the capability).
-    """
-    message = scheduler_pb2.Event()
-    _WRITERS[type(event)](message, event, framework)
-    if isinstance(event, Subscribed) and master is not None:
-        message.subscribed.master_info.CopyFrom(master)
-    return message
-
-
-def _write_subscribed(message: scheduler_pb2.Event, event: Subscribed, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.SUBSCRIBED
-    message.subscribed.framework_id.value = event.framework_id
-    message.subscribed.heartbeat_interval_seconds = event.heartbeat_interval_s
-
-
-def _write_offers(message: scheduler_pb2.Event, event: Offers, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.OFFERS
-    add = message.offers.offers.add
-    for offer in event.offers:
-        write_offer(add(), offer, framework.capabilities)
-    message.offers.SetInParent()
-
-
-def write_offer(message: offers_pb2.Offer, offer: Offer, capabilities: frozenset[Capability]) -> None:
-    """Fill an empty Offer message, in the form that these capabilities ask for."""
-    role = offer.role if Capability.MULTI_ROLE in capabilities else None
-    refined = Capability.RESERVATION_REFINEMENT in capabilities
-    parts = [_agent_part(offer.agent.info)]
-    for key, amount in sorted(offer.resources.items()):
-        small = isinstance(amount, int) or len(amount) <= SMALL
-        parts.append((_remembered_part if small else _resource_part)(key, amount, role, refined))
-    message.MergeFromString(b"".join(parts))
-    if role is not None:
-        message.allocation_info.role = role
-    message.id.value = offer.offer_id
-    message.framework_id.value = offer.framework_id
-    message.agent_id.value = offer.agent_id
-    message.hostname = offer.agent.hostname
-
-
-@lru_cache(maxsize=4096)
-def _agent_part(info: bytes) -> bytes:
-    """What offers of an agent repeat, as bytes of an incomplete Offer."""
-    agent = AgentInfo.FromString(info)
-    part = offers_pb2.Offer(attributes=agent.attributes)
-    if agent.HasField("domain"):
-        part.domain.CopyFrom(agent.domain)
-    return part.SerializePartialToString()
-
-
-def _resource_part(key: ResourceKey, amount: Amount, role: str | None, refined: bool) -> bytes:
-    """One resource as bytes of an incomplete Offer."""
-    return offers_pb2.Offer(resources=[resource_to_message(key, amount, role, refined)]).SerializePartialToString()
-
-
-_remembered_part = lru_cache(maxsize=16384)(_resource_part)
-
-
-def _write_rescind(message: scheduler_pb2.Event, event: Rescind, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.RESCIND
-    message.rescind.offer_id.value = event.offer_id
-
-
-def _write_update(message: scheduler_pb2.Event, event: Update, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.UPDATE
-    message.update.status.CopyFrom(status_to_message(event.status))
-
-
-def _write_failure(message: scheduler_pb2.Event, event: Failure, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.FAILURE
-    message.failure.agent_id.value = event.agent_id
-    if event.executor_id is not None:
-        message.failure.executor_id.value = event.executor_id
-        message.failure.status = event.exit_status or 0  # clients index it when there is an executor
-
-
-def _write_error(message: scheduler_pb2.Event, event: Error, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.ERROR
-    message.error.message = event.message
-
-
-def _write_heartbeat(message: scheduler_pb2.Event, event: Heartbeat, framework: FrameworkSpec) -> None:
-    message.type = scheduler_pb2.Event.HEARTBEAT
-
-
-_WRITERS: dict[type, Callable[..., None]] = {
-    Subscribed: _write_subscribed,
-    Offers: _write_offers,
-    Rescind: _write_rescind,
-    Update: _write_update,
-    Failure: _write_failure,
-    Error: _write_error,
-    Heartbeat: _write_heartbeat,
+    "REQUEST": lambda message: Request(),  # what it asks for is not looked at
+    "UPDATE_FRAMEWORK": _update_framework,
 }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
+from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId
 from edgerm.core.scheduler import (
     Accept,
     Acknowledge,
     AgentSpec,
+    AnswerInverse,
     Call,
     Decline,
     Error,
@@ -17,22 +20,29 @@ from edgerm.core.scheduler import (
     Failure,
     FrameworkSpec,
     Heartbeat,
+    InverseOffer,
+    InverseOffers,
     Kill,
+    Message,
     Offer,
     Offers,
     Reconcile,
+    Request,
     Rescind,
+    RescindInverse,
     Revive,
     Subscribed,
     Suppress,
     Teardown,
     Update,
+    UpdateFramework,
 )
-from edgerm.wire.codec.infos import framework_info
-from edgerm.wire.codec.resources import resources_from_messages
+from edgerm.wire.codec.constraints import constraints_to_message
+from edgerm.wire.codec.infos import agent_spec, framework_info
+from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.status import status_from_message
 from edgerm.wire.codec.tasks import task_info
-from edgerm.wire.codec.times import nanoseconds
+from edgerm.wire.codec.times import nanoseconds, seconds
 from edgerm.wire.v1 import offers_pb2, scheduler_pb2
 from edgerm.wire.v1.infos_pb2 import AgentInfo
 
@@ -40,12 +50,17 @@ from edgerm.wire.v1.infos_pb2 import AgentInfo
 
 
 def subscribe_message(
-    spec: FrameworkSpec, framework_id: FrameworkId | None = None, suppressed_roles: tuple[str, ...] = ()
+    spec: FrameworkSpec,
+    framework_id: FrameworkId | None = None,
+    suppressed_roles: tuple[str, ...] = (),
+    constraints: Mapping[str, Constraints] = NO_CONSTRAINTS,
 ) -> scheduler_pb2.Call:
     """A SUBSCRIBE; with an id the framework comes back. Raises `Invalid` for several roles without MULTI_ROLE."""
     message = scheduler_pb2.Call(type=scheduler_pb2.Call.SUBSCRIBE)
     message.subscribe.framework_info.CopyFrom(framework_info(spec, framework_id))
     message.subscribe.suppressed_roles.extend(suppressed_roles)
+    if constraints:
+        message.subscribe.offer_constraints.CopyFrom(constraints_to_message(constraints))
     if framework_id is not None:
         message.framework_id.value = framework_id
     return message
@@ -56,6 +71,8 @@ def call_to_message(call: Call, framework_id: FrameworkId) -> scheduler_pb2.Call
     message = scheduler_pb2.Call()
     message.framework_id.value = framework_id
     _WRITERS[type(call)](message, call)
+    if isinstance(call, UpdateFramework):
+        message.update_framework.framework_info.id.value = framework_id
     return message
 
 
@@ -77,6 +94,15 @@ def _write_decline(message: scheduler_pb2.Call, call: Decline) -> None:
     message.decline.filters.refuse_seconds = call.refuse_s
 
 
+def _write_answer_inverse(message: scheduler_pb2.Call, call: AnswerInverse) -> None:
+    kinds = scheduler_pb2.Call
+    message.type = kinds.ACCEPT_INVERSE_OFFERS if call.agreed else kinds.DECLINE_INVERSE_OFFERS
+    body = message.accept_inverse_offers if call.agreed else message.decline_inverse_offers
+    body.SetInParent()
+    for offer_id in call.offer_ids:
+        body.inverse_offer_ids.add(value=offer_id)
+
+
 def _write_revive(message: scheduler_pb2.Call, call: Revive) -> None:
     message.type = scheduler_pb2.Call.REVIVE
     message.revive.roles.extend(call.roles)
@@ -96,6 +122,13 @@ def _write_kill(message: scheduler_pb2.Call, call: Kill) -> None:
         message.kill.kill_policy.grace_period.nanoseconds = nanoseconds("the grace period", call.grace_s)
 
 
+def _write_message(message: scheduler_pb2.Call, call: Message) -> None:
+    message.type = scheduler_pb2.Call.MESSAGE
+    message.message.agent_id.value = call.agent_id
+    message.message.executor_id.value = call.executor_id
+    message.message.data = call.data
+
+
 def _write_acknowledge(message: scheduler_pb2.Call, call: Acknowledge) -> None:
     message.type = scheduler_pb2.Call.ACKNOWLEDGE
     message.acknowledge.agent_id.value = call.agent_id
@@ -113,6 +146,22 @@ def _write_reconcile(message: scheduler_pb2.Call, call: Reconcile) -> None:
             task.agent_id.value = agent_id
 
 
+def _write_request(message: scheduler_pb2.Call, call: Request) -> None:
+    message.type = scheduler_pb2.Call.REQUEST
+    message.request.SetInParent()
+    if call.resources:
+        message.request.requests.add().resources.extend(resources_to_messages(call.resources))
+
+
+def _write_update_framework(message: scheduler_pb2.Call, call: UpdateFramework) -> None:
+    message.type = scheduler_pb2.Call.UPDATE_FRAMEWORK
+    body = message.update_framework
+    body.framework_info.CopyFrom(framework_info(call.spec))
+    body.suppressed_roles.extend(call.suppressed_roles)
+    if call.constraints:
+        body.offer_constraints.CopyFrom(constraints_to_message(call.constraints))
+
+
 def _write_teardown(message: scheduler_pb2.Call, call: Teardown) -> None:
     message.type = scheduler_pb2.Call.TEARDOWN
 
@@ -120,11 +169,15 @@ def _write_teardown(message: scheduler_pb2.Call, call: Teardown) -> None:
 _WRITERS: dict[type, Callable[..., None]] = {
     Accept: _write_accept,
     Decline: _write_decline,
+    AnswerInverse: _write_answer_inverse,
     Revive: _write_revive,
     Suppress: _write_suppress,
     Kill: _write_kill,
+    Message: _write_message,
     Acknowledge: _write_acknowledge,
     Reconcile: _write_reconcile,
+    Request: _write_request,
+    UpdateFramework: _write_update_framework,
     Teardown: _write_teardown,
 }
 
@@ -163,6 +216,8 @@ def _offers(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Offers:
 def offer_from_message(message: offers_pb2.Offer, role: str = "*") -> Offer:
     """The offer as a value; `role` counts where the message names none. Of its agent it tells host and attributes."""
     about = AgentInfo(hostname=message.hostname, attributes=message.attributes)
+    if message.agent_name:
+        about.name = message.agent_name
     if message.HasField("domain"):
         about.domain.CopyFrom(message.domain)
     return Offer(
@@ -171,16 +226,47 @@ def offer_from_message(message: offers_pb2.Offer, role: str = "*") -> Offer:
         role=message.allocation_info.role if message.HasField("allocation_info") else role,
         agent_id=AgentId(message.agent_id.value),
         resources=resources_from_messages(message.resources),
-        agent=AgentSpec(hostname=message.hostname, info=about.SerializeToString(deterministic=True)),
+        agent=_agent(about.SerializeToString(deterministic=True)),
     )
+
+
+@lru_cache(maxsize=4096)
+def _agent(info: bytes) -> AgentSpec:
+    """The same few agents come in every offer."""
+    return agent_spec(AgentInfo.FromString(info))
 
 
 def _rescind(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Rescind:
     return Rescind(OfferId(message.rescind.offer_id.value))
 
 
+def _inverse_offers(message: scheduler_pb2.Event, framework: FrameworkSpec) -> InverseOffers:
+    """Those that name an agent: others ask for nothing that edgerm knows."""
+    offers = message.inverse_offers.inverse_offers
+    return InverseOffers(tuple(_inverse_offer(offer) for offer in offers if offer.HasField("agent_id")))
+
+
+def _inverse_offer(message: offers_pb2.InverseOffer) -> InverseOffer:
+    return InverseOffer(
+        offer_id=OfferId(message.id.value),
+        framework_id=FrameworkId(message.framework_id.value),
+        agent_id=AgentId(message.agent_id.value),
+        start_wall_s=seconds(message.unavailability.start.nanoseconds),
+        starts_in_s=message.starts_in_s if message.HasField("starts_in_s") else None,
+    )
+
+
+def _rescind_inverse(message: scheduler_pb2.Event, framework: FrameworkSpec) -> RescindInverse:
+    return RescindInverse(OfferId(message.rescind_inverse_offer.inverse_offer_id.value))
+
+
 def _update(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Update:
     return Update(status_from_message(message.update.status))
+
+
+def _message(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Message:
+    body = message.message
+    return Message(AgentId(body.agent_id.value), ExecutorId(body.executor_id.value), body.data)
 
 
 def _failure(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Failure:
@@ -200,7 +286,10 @@ _READERS: dict[str, Callable[[scheduler_pb2.Event, FrameworkSpec], Event]] = {
     "SUBSCRIBED": _subscribed,
     "OFFERS": _offers,
     "RESCIND": _rescind,
+    "INVERSE_OFFERS": _inverse_offers,
+    "RESCIND_INVERSE_OFFER": _rescind_inverse,
     "UPDATE": _update,
+    "MESSAGE": _message,
     "FAILURE": _failure,
     "ERROR": _error,
 }

@@ -6,10 +6,11 @@ TASK_ERROR. Whatever edgerm could not run as asked is a fault, never silently le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from edgerm.core.alternatives import Alternative, undecided
 from edgerm.core.blobs import Digest, digest_of
 from edgerm.core.errors import Invalid, TooLarge
 from edgerm.core.ids import AgentId, TaskId, check_task_id
@@ -18,6 +19,7 @@ from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.core.texts import cut
 from edgerm.wire.codec import containers
+from edgerm.wire.codec.alternatives import builds_of
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.times import nanoseconds, span_s
 from edgerm.wire.content import from_protobuf
@@ -46,13 +48,17 @@ def task_spec_from_bytes(info: bytes) -> TaskSpec:
 def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
     found = _Found()
     fault = ""
-    parts = (_check_id, found.take_resources, found.take_times, found.take_blobs, _check_built, _check_runnable)
-    for part in (*parts, found.check_container):
+    parts: tuple[Callable[[TaskInfo], None], ...] = (_check_id, found.take_resources, found.take_times)
+    if message.alternatives:  # whether one can run is said of each
+        parts += (found.take_alternatives,)
+    else:
+        parts += (found.take_blobs, _check_built, _check_runnable, found.check_container)
+    for part in parts:
         try:
             part(message)
         except Invalid as error:
             fault = fault or str(error)
-    return TaskSpec(
+    spec = TaskSpec(
         task_id=TaskId(message.task_id.value),
         agent_id=AgentId(message.agent_id.value),
         resources=found.resources,
@@ -63,7 +69,9 @@ def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
         info=info,
         blobs=found.blobs,
         fault=fault,
+        alternative=message.alternative,
     )
+    return undecided(spec, found.alternatives) if message.alternatives else spec
 
 
 class _Found:
@@ -73,6 +81,7 @@ class _Found:
     grace_s: float | None = None
     completion_s: float | None = None
     blobs: tuple[BlobRef, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
     def take_resources(self, message: TaskInfo) -> None:
         self.resources = resources_from_messages(message.resources)
@@ -90,6 +99,11 @@ class _Found:
         if message.HasField("input"):
             blobs.append(blob_ref("input", message.input))
         self.blobs = tuple(blobs)
+
+    def take_alternatives(self, message: TaskInfo) -> None:
+        self.alternatives = tuple(
+            Alternative(build.name, task_spec(build.whole), build.constraints) for build in builds_of(message)
+        )
 
     def check_container(self, message: TaskInfo) -> None:
         if containers.is_docker(message):
@@ -181,6 +195,8 @@ def excerpt(spec: TaskSpec) -> TaskInfo:
     message = TaskInfo(name=cut(spec.name, NAME_BYTES_MAX), resources=resources_to_messages(spec.resources))
     message.task_id.value = spec.task_id
     message.agent_id.value = spec.agent_id
+    if spec.alternative:
+        message.alternative = spec.alternative
     if spec.grace_s is not None:
         message.kill_policy.grace_period.nanoseconds = nanoseconds("the grace period", spec.grace_s)
     if spec.completion_s is not None:

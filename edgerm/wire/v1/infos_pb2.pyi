@@ -386,6 +386,7 @@ class AgentInfo(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     port: _builtins.int
     name: _builtins.str
@@ -400,6 +401,8 @@ class AgentInfo(_message.Message):
     def id(self) -> _basics_pb2.AgentID: ...
     @_builtins.property
     def domain(self) -> Global___DomainInfo: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
     def __init__(
         self,
         *,
@@ -410,14 +413,53 @@ class AgentInfo(_message.Message):
         id: _basics_pb2.AgentID | None = ...,
         domain: Global___DomainInfo | None = ...,
         name: _builtins.str | None = ...,
+        devices: _abc.Iterable[Global___Device] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentInfo: _TypeAlias = AgentInfo  # noqa: Y015
+
+@_typing.final
+class Device(_message.Message):
+    """One device of an agent, for people; what can be had of it is among the agent's resources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    GIVES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of the resource, a set, whose item `id` it is."""
+    id: _builtins.str
+    shared: _builtins.bool
+    problem: _builtins.str
+    """Why nobody can have it now; empty: it is healthy."""
+    @_builtins.property
+    def gives(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its holder gets, in words."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        id: _builtins.str | None = ...,
+        shared: _builtins.bool | None = ...,
+        problem: _builtins.str | None = ...,
+        gives: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gives", b"gives", "id", b"id", "name", b"name", "problem", b"problem", "shared", b"shared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gives", b"gives", "id", b"id", "name", b"name", "problem", b"problem", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class DomainInfo(_message.Message):
@@ -567,18 +609,26 @@ class DrainConfig(_message.Message):
 
     MAX_GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     MARK_GONE_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     mark_gone: _builtins.bool
     @_builtins.property
     def max_grace_period(self) -> _basics_pb2.DurationInfo: ...
+    @_builtins.property
+    def deadline(self) -> _basics_pb2.DurationInfo:
+        """Ours.
+        For so long tasks may end by themselves.
+        """
+
     def __init__(
         self,
         *,
         max_grace_period: _basics_pb2.DurationInfo | None = ...,
         mark_gone: _builtins.bool | None = ...,
+        deadline: _basics_pb2.DurationInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,6 +123,7 @@ class Join(_message.Message):
     MORE_FIELD_NUMBER: _builtins.int
     AGENT_INFO_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.bytes
     """16 bytes"""
     incarnation: _builtins.int
@@ -131,6 +132,8 @@ class Join(_message.Message):
     more: _builtins.bool
     agent_info: _builtins.bytes
     """mesos AgentInfo, in every part"""
+    lane: _builtins.int
+    """which frames the agent knows: 0 those of logs and stats, 1 also of input and messages"""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskReport]: ...
     def __init__(
@@ -143,10 +146,11 @@ class Join(_message.Message):
         more: _builtins.bool = ...,
         agent_info: _builtins.bytes = ...,
         tasks: _abc.Iterable[Global___TaskReport] | None = ...,
+        lane: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_info", b"agent_info", "boot_id", b"boot_id", "incarnation", b"incarnation", "more", b"more", "part", b"part", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_info", b"agent_info", "boot_id", b"boot_id", "incarnation", b"incarnation", "lane", b"lane", "more", b"more", "part", b"part", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,24 +240,32 @@ class JoinAnswer(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     NEXT_PART_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     next_part: _builtins.bool
     stale: _builtins.bool
+    gone: _builtins.str
+    """an operator marked this agent gone: it may never join again, and why"""
     beat_interval_ms: _builtins.int
+    lane: _builtins.int
+    """with a session: which frames the master knows, as in Join"""
     def __init__(
         self,
         *,
         session: _builtins.int = ...,
         next_part: _builtins.bool = ...,
         stale: _builtins.bool = ...,
+        gone: _builtins.str = ...,
         beat_interval_ms: _builtins.int = ...,
+        lane: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "gone", b"gone", "lane", b"lane", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["session", "next_part", "stale"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["session", "next_part", "stale", "gone"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -269,11 +281,14 @@ class Beat(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     HEARD_FIELD_NUMBER: _builtins.int
+    FRAMES_FIRST_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     seen: _builtins.int
     more: _builtins.bool
     heard: _builtins.int
     """the master's frames up to this number have arrived; 0: nothing new to say of that"""
+    frames_first: _builtins.int
+    """the number of the first frame; 0: an agent that does not number them"""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]: ...
     @_builtins.property
@@ -287,10 +302,11 @@ class Beat(_message.Message):
         frames: _abc.Iterable[Global___Frame] | None = ...,
         more: _builtins.bool = ...,
         heard: _builtins.int = ...,
+        frames_first: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "heard", b"heard", "more", b"more", "seen", b"seen", "session", b"session", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "frames_first", b"frames_first", "heard", b"heard", "more", b"more", "seen", b"seen", "session", b"session", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,7 +423,10 @@ class Launch(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     role: _builtins.str
+    request: _builtins.str
+    """the id of the request that asked for it, for logs"""
     @_builtins.property
     def key(self) -> Global___Key: ...
     @_builtins.property
@@ -418,10 +437,11 @@ class Launch(_message.Message):
         key: Global___Key | None = ...,
         role: _builtins.str = ...,
         task: Global___Task | None = ...,
+        request: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "role", b"role", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "request", b"request", "role", b"role", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,7 +453,10 @@ class Kill(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     grace_ms: _builtins.int
+    request: _builtins.str
+    """the id of the request that asked for it, for logs"""
     @_builtins.property
     def key(self) -> Global___Key: ...
     def __init__(
@@ -441,10 +464,11 @@ class Kill(_message.Message):
         *,
         key: Global___Key | None = ...,
         grace_ms: _builtins.int | None = ...,
+        request: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "grace_ms", b"grace_ms", "key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "grace_ms", b"grace_ms", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "grace_ms", b"grace_ms", "key", b"key", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__grace_ms: _TypeAlias = _typing.Literal["grace_ms"]  # noqa: Y015
     _WhichOneofArgType__grace_ms: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms"]  # noqa: Y015
@@ -485,6 +509,8 @@ class Frame(_message.Message):
     CLOSE_FIELD_NUMBER: _builtins.int
     OPEN_STATS_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    OPEN_INPUT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     stream: _builtins.int
     credit_bytes: _builtins.int
     """this many more"""
@@ -498,6 +524,12 @@ class Frame(_message.Message):
     def open_stats(self) -> Global___OpenStats: ...
     @_builtins.property
     def stats(self) -> Global___Stats: ...
+    @_builtins.property
+    def open_input(self) -> Global___OpenInput: ...
+    @_builtins.property
+    def message(self) -> Global___MessagePart:
+        """stream 0"""
+
     def __init__(
         self,
         *,
@@ -508,16 +540,70 @@ class Frame(_message.Message):
         close: _builtins.str = ...,
         open_stats: Global___OpenStats | None = ...,
         stats: Global___Stats | None = ...,
+        open_input: Global___OpenInput | None = ...,
+        message: Global___MessagePart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "message", b"message", "open_input", b"open_input", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "stream", b"stream", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "credit_bytes", b"credit_bytes", "data", b"data", "message", b"message", "open_input", b"open_input", "open_log", b"open_log", "open_stats", b"open_stats", "stats", b"stats", "stream", b"stream", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["open_log", "data", "credit_bytes", "close", "open_stats", "stats"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["open_log", "data", "credit_bytes", "close", "open_stats", "stats", "open_input", "message"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
+
+@_typing.final
+class OpenInput(_message.Message):
+    """Write a task's standard input; answered by a credit, and by data that tells how far the task has taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenInput: _TypeAlias = OpenInput  # noqa: Y015
+
+@_typing.final
+class MessagePart(_message.Message):
+    """A message between a framework and its task, or a part of one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    more: _builtins.bool
+    @_builtins.property
+    def key(self) -> Global___Key:
+        """absent: it goes on with the part before"""
+
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        content: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "key", b"key", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessagePart: _TypeAlias = MessagePart  # noqa: Y015
 
 @_typing.final
 class OpenStats(_message.Message):

@@ -193,21 +193,29 @@ class Call(_message.Message):
         AGENT_ID_FIELD_NUMBER: _builtins.int
         MAX_GRACE_PERIOD_FIELD_NUMBER: _builtins.int
         MARK_GONE_FIELD_NUMBER: _builtins.int
+        DEADLINE_FIELD_NUMBER: _builtins.int
         mark_gone: _builtins.bool
         @_builtins.property
         def agent_id(self) -> _basics_pb2.AgentID: ...
         @_builtins.property
         def max_grace_period(self) -> _duration_pb2.Duration: ...
+        @_builtins.property
+        def deadline(self) -> _duration_pb2.Duration:
+            """Ours.
+            Tasks may end by themselves for so long; none: they are killed at once.
+            """
+
         def __init__(
             self,
             *,
             agent_id: _basics_pb2.AgentID | None = ...,
             max_grace_period: _duration_pb2.Duration | None = ...,
             mark_gone: _builtins.bool | None = ...,
+            deadline: _duration_pb2.Duration | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "deadline", b"deadline", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "deadline", b"deadline", "mark_gone", b"mark_gone", "max_grace_period", b"max_grace_period"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -971,6 +979,39 @@ class Response(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         @_typing.final
+        class AgentDrain(_message.Message):
+            """Ours: how far the draining of an agent is."""
+
+            DESCRIPTOR: _descriptor.Descriptor
+
+            LEFT_S_FIELD_NUMBER: _builtins.int
+            LIVE_TASKS_FIELD_NUMBER: _builtins.int
+            UNACKNOWLEDGED_TASKS_FIELD_NUMBER: _builtins.int
+            INVERSE_OFFERS_FIELD_NUMBER: _builtins.int
+            left_s: _builtins.float
+            """Until the tasks that have not ended are killed; 0: that was ordered."""
+            live_tasks: _builtins.int
+            unacknowledged_tasks: _builtins.int
+            """They have ended, and their frameworks have not acknowledged it."""
+            @_builtins.property
+            def inverse_offers(self) -> _containers.RepeatedCompositeFieldContainer[_offers_pb2.InverseOffer]:
+                """What frameworks were told."""
+
+            def __init__(
+                self,
+                *,
+                left_s: _builtins.float | None = ...,
+                live_tasks: _builtins.int | None = ...,
+                unacknowledged_tasks: _builtins.int | None = ...,
+                inverse_offers: _abc.Iterable[_offers_pb2.InverseOffer] | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["inverse_offers", b"inverse_offers", "left_s", b"left_s", "live_tasks", b"live_tasks", "unacknowledged_tasks", b"unacknowledged_tasks"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["inverse_offers", b"inverse_offers", "left_s", b"left_s", "live_tasks", b"live_tasks", "unacknowledged_tasks", b"unacknowledged_tasks"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
         class Agent(_message.Message):
             DESCRIPTOR: _descriptor.Descriptor
 
@@ -1013,6 +1054,7 @@ class Response(_message.Message):
             LINK_STATE_FIELD_NUMBER: _builtins.int
             LAST_BEAT_S_FIELD_NUMBER: _builtins.int
             CARRIER_FIELD_NUMBER: _builtins.int
+            DRAIN_FIELD_NUMBER: _builtins.int
             active: _builtins.bool
             deactivated: _builtins.bool
             version: _builtins.str
@@ -1045,6 +1087,10 @@ class Response(_message.Message):
             def drain_info(self) -> _infos_pb2.DrainInfo: ...
             @_builtins.property
             def estimated_drain_start_time(self) -> _basics_pb2.TimeInfo: ...
+            @_builtins.property
+            def drain(self) -> Global___Response.GetAgents.AgentDrain:
+                """How far its draining is; absent if it is not drained."""
+
             def __init__(
                 self,
                 *,
@@ -1065,10 +1111,11 @@ class Response(_message.Message):
                 link_state: _builtins.str | None = ...,
                 last_beat_s: _builtins.float | None = ...,
                 carrier: _builtins.str | None = ...,
+                drain: Global___Response.GetAgents.AgentDrain | None = ...,
             ) -> None: ...
-            _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
+            _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain", b"drain", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
             def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-            _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agent_info", b"agent_info", "allocated_resources", b"allocated_resources", "capabilities", b"capabilities", "carrier", b"carrier", "deactivated", b"deactivated", "drain", b"drain", "drain_info", b"drain_info", "estimated_drain_start_time", b"estimated_drain_start_time", "last_beat_s", b"last_beat_s", "link_state", b"link_state", "offered_resources", b"offered_resources", "pid", b"pid", "registered_time", b"registered_time", "reregistered_time", b"reregistered_time", "resource_providers", b"resource_providers", "total_resources", b"total_resources", "version", b"version"]  # noqa: Y015
             def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
             def WhichOneof(self, oneof_group: _Never) -> None: ...
 

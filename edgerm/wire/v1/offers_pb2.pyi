@@ -366,7 +366,12 @@ class Offer(_message.Message):
     EXECUTOR_IDS_FIELD_NUMBER: _builtins.int
     UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     ALLOCATION_INFO_FIELD_NUMBER: _builtins.int
+    AGENT_NAME_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
+    agent_name: _builtins.str
+    """Ours.
+    What people call the agent, where it has a name.
+    """
     @_builtins.property
     def id(self) -> _basics_pb2.OfferID: ...
     @_builtins.property
@@ -401,10 +406,11 @@ class Offer(_message.Message):
         executor_ids: _abc.Iterable[_basics_pb2.ExecutorID] | None = ...,
         unavailability: _basics_pb2.Unavailability | None = ...,
         allocation_info: _resources_pb2.Resource.AllocationInfo | None = ...,
+        agent_name: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -420,6 +426,14 @@ class InverseOffer(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    STARTS_IN_S_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    starts_in_s: _builtins.float
+    """Ours.
+    Until `unavailability.start`, by the master's clock: no two clocks need agree.
+    """
+    answer: _builtins.str
+    """In the operator API: "accepted", "declined", or empty."""
     @_builtins.property
     def id(self) -> _basics_pb2.OfferID: ...
     @_builtins.property
@@ -441,10 +455,12 @@ class InverseOffer(_message.Message):
         agent_id: _basics_pb2.AgentID | None = ...,
         unavailability: _basics_pb2.Unavailability | None = ...,
         resources: _abc.Iterable[_resources_pb2.Resource] | None = ...,
+        starts_in_s: _builtins.float | None = ...,
+        answer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "framework_id", b"framework_id", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer", b"answer", "framework_id", b"framework_id", "id", b"id", "resources", b"resources", "starts_in_s", b"starts_in_s", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "framework_id", b"framework_id", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer", b"answer", "framework_id", b"framework_id", "id", b"id", "resources", b"resources", "starts_in_s", b"starts_in_s", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

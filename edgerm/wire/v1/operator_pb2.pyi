@@ -59,6 +59,7 @@ class Call(_message.Message):
         EXPLAIN: Call._Type.ValueType  # 3
         READ_LOG: Call._Type.ValueType  # 4
         READ_STATS: Call._Type.ValueType  # 5
+        WRITE_INPUT: Call._Type.ValueType  # 6
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     UNKNOWN: Call.Type.ValueType  # 0
@@ -67,6 +68,7 @@ class Call(_message.Message):
     EXPLAIN: Call.Type.ValueType  # 3
     READ_LOG: Call.Type.ValueType  # 4
     READ_STATS: Call.Type.ValueType  # 5
+    WRITE_INPUT: Call.Type.ValueType  # 6
 
     @_typing.final
     class KillTask(_message.Message):
@@ -196,12 +198,49 @@ class Call(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WriteInput(_message.Message):
+        """Writes to a task's open standard input, and answers when the task has taken it, or some of it after a while."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        OFFSET_FIELD_NUMBER: _builtins.int
+        DATA_FIELD_NUMBER: _builtins.int
+        CLOSE_FIELD_NUMBER: _builtins.int
+        offset: _builtins.int
+        """of the first byte of `data`: what the task has of it already is skipped; absent: goes on"""
+        data: _builtins.bytes
+        """at most 65,536 bytes"""
+        close: _builtins.bool
+        """end of file after these"""
+        @_builtins.property
+        def framework_id(self) -> _basics_pb2.FrameworkID: ...
+        @_builtins.property
+        def task_id(self) -> _basics_pb2.TaskID: ...
+        def __init__(
+            self,
+            *,
+            framework_id: _basics_pb2.FrameworkID | None = ...,
+            task_id: _basics_pb2.TaskID | None = ...,
+            offset: _builtins.int | None = ...,
+            data: _builtins.bytes | None = ...,
+            close: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "data", b"data", "framework_id", b"framework_id", "offset", b"offset", "task_id", b"task_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "data", b"data", "framework_id", b"framework_id", "offset", b"offset", "task_id", b"task_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TYPE_FIELD_NUMBER: _builtins.int
     KILL_TASK_FIELD_NUMBER: _builtins.int
     GET_OFFERS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
     READ_STATS_FIELD_NUMBER: _builtins.int
+    WRITE_INPUT_FIELD_NUMBER: _builtins.int
     type: Global___Call.Type.ValueType
     @_builtins.property
     def kill_task(self) -> Global___Call.KillTask: ...
@@ -213,6 +252,8 @@ class Call(_message.Message):
     def read_log(self) -> Global___Call.ReadLog: ...
     @_builtins.property
     def read_stats(self) -> Global___Call.ReadStats: ...
+    @_builtins.property
+    def write_input(self) -> Global___Call.WriteInput: ...
     def __init__(
         self,
         *,
@@ -222,10 +263,11 @@ class Call(_message.Message):
         explain: Global___Call.Explain | None = ...,
         read_log: Global___Call.ReadLog | None = ...,
         read_stats: Global___Call.ReadStats | None = ...,
+        write_input: Global___Call.WriteInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type", "write_input", b"write_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type", "write_input", b"write_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +289,7 @@ class Response(_message.Message):
         EXPLAIN: Response._Type.ValueType  # 3
         READ_LOG: Response._Type.ValueType  # 4
         READ_STATS: Response._Type.ValueType  # 5
+        WRITE_INPUT: Response._Type.ValueType  # 6
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     UNKNOWN: Response.Type.ValueType  # 0
@@ -255,6 +298,7 @@ class Response(_message.Message):
     EXPLAIN: Response.Type.ValueType  # 3
     READ_LOG: Response.Type.ValueType  # 4
     READ_STATS: Response.Type.ValueType  # 5
+    WRITE_INPUT: Response.Type.ValueType  # 6
 
     @_typing.final
     class KillTask(_message.Message):
@@ -473,12 +517,34 @@ class Response(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WriteInput(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OFFSET_FIELD_NUMBER: _builtins.int
+        CLOSED_FIELD_NUMBER: _builtins.int
+        offset: _builtins.int
+        """so many live bytes the task has taken"""
+        closed: _builtins.bool
+        def __init__(
+            self,
+            *,
+            offset: _builtins.int | None = ...,
+            closed: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "offset", b"offset"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "offset", b"offset"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TYPE_FIELD_NUMBER: _builtins.int
     KILL_TASK_FIELD_NUMBER: _builtins.int
     GET_OFFERS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
     READ_STATS_FIELD_NUMBER: _builtins.int
+    WRITE_INPUT_FIELD_NUMBER: _builtins.int
     type: Global___Response.Type.ValueType
     @_builtins.property
     def kill_task(self) -> Global___Response.KillTask: ...
@@ -490,6 +556,8 @@ class Response(_message.Message):
     def read_log(self) -> Global___Response.ReadLog: ...
     @_builtins.property
     def read_stats(self) -> Global___Response.ReadStats: ...
+    @_builtins.property
+    def write_input(self) -> Global___Response.WriteInput: ...
     def __init__(
         self,
         *,
@@ -499,10 +567,11 @@ class Response(_message.Message):
         explain: Global___Response.Explain | None = ...,
         read_log: Global___Response.ReadLog | None = ...,
         read_stats: Global___Response.ReadStats | None = ...,
+        write_input: Global___Response.WriteInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type", "write_input", b"write_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "get_offers", b"get_offers", "kill_task", b"kill_task", "read_log", b"read_log", "read_stats", b"read_stats", "type", b"type", "write_input", b"write_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,8 +104,18 @@ class TaskInfo(_message.Message):
     MAX_COMPLETION_TIME_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    STDIN_OPEN_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     data: _builtins.bytes
+    stdin_open: _builtins.bool
+    """Its standard input stays open after that: WRITE_INPUT of the operator API writes to it."""
+    messages: _builtins.bool
+    """It gets a socket for messages, which the environment names (EDGERM_MESSAGES)."""
+    alternative: _builtins.str
+    """The name of the one that was taken."""
     @_builtins.property
     def task_id(self) -> _basics_pb2.TaskID: ...
     @_builtins.property
@@ -138,6 +148,10 @@ class TaskInfo(_message.Message):
         What the task reads as its standard input.
         """
 
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """Several builds of the task, of which the first that fits an offer runs."""
+
     def __init__(
         self,
         *,
@@ -157,14 +171,57 @@ class TaskInfo(_message.Message):
         max_completion_time: _basics_pb2.DurationInfo | None = ...,
         limits: _abc.Mapping[_builtins.str, _resources_pb2.Value.Scalar] | None = ...,
         input: _basics_pb2.Blob | None = ...,
+        stdin_open: _builtins.bool | None = ...,
+        messages: _builtins.bool | None = ...,
+        alternatives: _abc.Iterable[Global___Alternative] | None = ...,
+        alternative: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "name", b"name", "resources", b"resources", "task_id", b"task_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "name", b"name", "resources", b"resources", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskInfo: _TypeAlias = TaskInfo  # noqa: Y015
+
+@_typing.final
+class Alternative(_message.Message):
+    """One build of a task. What it leaves out is as the TaskInfo has it; `resources` are added to the TaskInfo's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def container(self) -> Global___ContainerInfo: ...
+    @_builtins.property
+    def command(self) -> Global___CommandInfo: ...
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Resource]: ...
+    @_builtins.property
+    def constraints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All must hold: zone=a, zone!=a, zone, !zone, zone~REGEX, zone!~REGEX."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        container: Global___ContainerInfo | None = ...,
+        command: Global___CommandInfo | None = ...,
+        resources: _abc.Iterable[_resources_pb2.Resource] | None = ...,
+        constraints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
 
 @_typing.final
 class TaskGroupInfo(_message.Message):
@@ -1556,6 +1613,7 @@ class Task(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     LAUNCH_ID_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___TaskState.ValueType
     status_update_state: Global___TaskState.ValueType
@@ -1565,6 +1623,8 @@ class Task(_message.Message):
     """Ours.
     Tells this launch from other launches of a task with the same id.
     """
+    alternative: _builtins.str
+    """The name of the build that runs, of a task that has several."""
     @_builtins.property
     def task_id(self) -> _basics_pb2.TaskID: ...
     @_builtins.property
@@ -1610,10 +1670,11 @@ class Task(_message.Message):
         user: _builtins.str | None = ...,
         limits: _abc.Mapping[_builtins.str, _resources_pb2.Value.Scalar] | None = ...,
         launch_id: _builtins.str | None = ...,
+        alternative: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "container", b"container", "discovery", b"discovery", "executor_id", b"executor_id", "framework_id", b"framework_id", "health_check", b"health_check", "kill_policy", b"kill_policy", "labels", b"labels", "launch_id", b"launch_id", "limits", b"limits", "name", b"name", "resources", b"resources", "state", b"state", "status_update_state", b"status_update_state", "status_update_uuid", b"status_update_uuid", "statuses", b"statuses", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "container", b"container", "discovery", b"discovery", "executor_id", b"executor_id", "framework_id", b"framework_id", "health_check", b"health_check", "kill_policy", b"kill_policy", "labels", b"labels", "launch_id", b"launch_id", "limits", b"limits", "name", b"name", "resources", b"resources", "state", b"state", "status_update_state", b"status_update_state", "status_update_uuid", b"status_update_uuid", "statuses", b"statuses", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "container", b"container", "discovery", b"discovery", "executor_id", b"executor_id", "framework_id", b"framework_id", "health_check", b"health_check", "kill_policy", b"kill_policy", "labels", b"labels", "launch_id", b"launch_id", "limits", b"limits", "name", b"name", "resources", b"resources", "state", b"state", "status_update_state", b"status_update_state", "status_update_uuid", b"status_update_uuid", "statuses", b"statuses", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "container", b"container", "discovery", b"discovery", "executor_id", b"executor_id", "framework_id", b"framework_id", "health_check", b"health_check", "kill_policy", b"kill_policy", "labels", b"labels", "launch_id", b"launch_id", "limits", b"limits", "name", b"name", "resources", b"resources", "state", b"state", "status_update_state", b"status_update_state", "status_update_uuid", b"status_update_uuid", "statuses", b"statuses", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 WINDOWED_STATS = Path(__file__).parent / "windowed_stats.wasm"
+SENSOR = Path(__file__).parent / "sensor.wasm"
+SPIN = Path(__file__).parent / "spin.wasm"
 
 
 def windowed_stats_lines(thousandths: Sequence[int], window: int) -> list[str]:
@@ -30,3 +32,15 @@ def _line(index: int, samples: Sequence[int]) -> str:
 def _decimal(thousandths: int) -> str:
     sign = "-" if thousandths < 0 else ""
     return f"{sign}{abs(thousandths) // 1000}.{abs(thousandths) % 1000:03d}"
+
+
+def sensor_lines(seed: int, readings: int, every: int) -> list[str]:
+    """What `sensor` prints with these arguments."""
+    lines, total = [], 0
+    for number in range(1, readings + 1):
+        seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**64
+        total += 15000 + (seed >> 33) % 10000
+        if number % every == 0:
+            lines.append(_decimal(total // every))
+            total = 0
+    return lines

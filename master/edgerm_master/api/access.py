@@ -25,7 +25,9 @@ class Action(Enum):
     READ_STATE = "read state"  # of all agents, frameworks and tasks
     READ_OUTPUT = "read output"  # of a task
     KILL = "kill"  # a task of any framework
+    WRITE_INPUT = "write input"  # of a task of any framework
     TEARDOWN = "teardown"  # of any framework
+    MAINTAIN = "maintain"  # an agent: drain it, take it out of service, or back
 
 
 @dataclass(frozen=True, slots=True)

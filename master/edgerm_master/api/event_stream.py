@@ -1,4 +1,4 @@
-"""One framework's stream of events: RecordIO, heartbeats, and a bound on what waits for a slow reader.
+"""One reader's stream of events: RecordIO, heartbeats, and a bound on what waits for a slow reader.
 
 What does not live here: who may open one, and what is said on it.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from aiohttp import web
 
-from edgerm.core.scheduler import Error, Event, Heartbeat, Subscribed
 from edgerm.wire.recordio import frame
+
+E = TypeVar("E")
 
 HEARTBEAT_S = 15.0
 WAITING_MAX = 4  # times the bound, which a reader that reads may have waiting
 REFUSED_HOLD_S = 0.5  # how long a refused subscription stays open: some clients come back at once, for ever
 
 
-class EventStream:
+class EventStream(Generic[E]):
     """Takes events synchronously, and writes them in one coroutine, as many at once as there are.
 
     `broken` says why no more can be sent: the reader was too slow, or an event could not be written. Slow is who does
@@ -26,8 +28,9 @@ class EventStream:
     times as much wait. What many events at once bring is handed over in the writer's next turn, however much it is.
     """
 
-    def __init__(self, encode: Callable[[Event], bytes], max_bytes: int) -> None:
+    def __init__(self, encode: Callable[[E], bytes], max_bytes: int, heartbeat: E) -> None:
         self._encode = encode
+        self._heartbeat = heartbeat
         self._max_bytes = max_bytes
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -42,19 +45,23 @@ class EventStream:
         self.ended = False  # by the core: what waits is still written
         self.broken = ""
 
-    def send(self, event: Event) -> None:
-        """Queue an event; a SUBSCRIBED is followed by the first heartbeat, and starts the others."""
+    def send(self, event: E) -> None:
+        """Queue an event."""
         if self.ended or self.broken:
             return
         try:
             self._append(frame(self._encode(event)))
         except Exception as error:
-            self._break(f"an event could not be written: {error}")
-            return
-        if type(event) is Subscribed:
+            self.cut(f"an event could not be written: {error}")
+
+    def begin(self) -> None:
+        """The subscription stands: the first heartbeat follows at once, and then the others."""
+        if not (self.ended or self.broken):
             self._beat()
-        elif type(event) is Error and self._heart is None:
-            self._refused = True
+
+    def refuse(self) -> None:
+        """What was sent refuses a subscription, unless it has begun: the end is held back for a moment."""
+        self._refused = self._heart is None
 
     def end(self) -> None:
         """Nothing more will be sent."""
@@ -68,12 +75,12 @@ class EventStream:
 
     def _beat(self) -> None:
         self._heart = self._loop.call_later(HEARTBEAT_S, self._beat)
-        self._append(frame(self._encode(Heartbeat())))
+        self._append(frame(self._encode(self._heartbeat)))
 
     def _append(self, record: bytes) -> None:
         self._waiting_bytes += len(record)
         if self._writing and self._is_slow(len(record)):
-            self._break(f"its reader is too slow: {self._waiting_bytes} bytes wait for it")
+            self.cut(f"its reader is too slow: {self._waiting_bytes} bytes wait for it")
             return
         self._waiting.append(record)
         self._wake.set()
@@ -87,7 +94,7 @@ class EventStream:
             return False
         return self._unmoved_bytes > self._max_bytes or self._waiting_bytes > WAITING_MAX * self._max_bytes
 
-    def _break(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
         """The order of events cannot be kept, so the stream ends at once; this also wakes a write that is stuck."""
         self.broken = self.broken or reason
         self._waiting.clear()

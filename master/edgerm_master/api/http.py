@@ -13,6 +13,7 @@ from aiohttp import web
 
 from edgerm import logs
 from edgerm.core.errors import EdgermError, Invalid, TooLarge, Unavailable
+from edgerm.requests import HEADER, current_request, serving_request
 from edgerm.transport.status import answer_of
 from edgerm_master.api.access import Access, Action, Principal
 
@@ -41,6 +42,13 @@ def application(routes: Iterable[Route], access: Access) -> web.Application:
 
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with serving_request(request.headers.get(HEADER, "")) as name:
+            response = await serve(request, handler)
+            if not response.prepared:
+                response.headers[HEADER] = name
+            return response
+
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
         principal = request[PRINCIPAL] = Principal("", request.remote or "")
         try:
             action = actions.get(request.match_info.handler)
@@ -49,7 +57,8 @@ def application(routes: Iterable[Route], access: Access) -> web.Application:
             return await handler(request)
         except EdgermError as error:
             return refusal(error)
-        except web.HTTPException:
+        except web.HTTPException as error:  # no such path or method
+            error.headers[HEADER] = current_request()
             raise
         except ConnectionError as error:  # nobody is there to be answered, and nothing to be seen in the log
             log.debug("a peer left", path=request.path, error=str(error))
@@ -127,7 +136,8 @@ async def open_stream(request: web.Request, content_type: str, headers: dict[str
     """Send status 200 and headers now; the body follows in chunks, never compressed."""
     if request.version < (1, 1):
         raise Invalid("streams need HTTP/1.1")
-    response = web.StreamResponse(headers={"Content-Type": content_type, "Cache-Control": "no-store", **headers})
+    told = {"Content-Type": content_type, "Cache-Control": "no-store", HEADER: current_request(), **headers}
+    response = web.StreamResponse(headers=told)
     response.enable_chunked_encoding()
     await response.prepare(request)
     return response

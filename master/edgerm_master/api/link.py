@@ -16,7 +16,8 @@ REQUEST_BYTES_MAX = 800_000  # what a message brings is stored in rows of at mos
 
 async def answer_join(port: Port, message: bytes, carrier: Carrier) -> tuple[bytes, bool]:
     """The answer to a join, and whether it is stale; raises `Invalid`."""
-    answer = await port.join(codec.decode_join(message), carrier)
+    async with port.joining:
+        answer = await port.join(codec.decode_join(message, port.core.spec_of), carrier)
     return codec.encode_join_answer(answer), isinstance(answer, Stale)
 
 

@@ -1,4 +1,4 @@
-"""What anybody may look at: `/version`, `/health`, `/redirect`, `/metrics`.
+"""What anybody may look at: `/version`, `/health`, `/redirect`, `/metrics`, `/metrics/snapshot`.
 
 What does not live here: the operator API.
 """
@@ -6,18 +6,13 @@ What does not live here: the operator API.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
-from typing import Final
 
 from aiohttp import web
 
 from edgerm_master.api.access import Action
 from edgerm_master.api.http import Route, local_address
 from edgerm_master.api.metrics import CONTENT_TYPE, Metrics
-
-MESOS_VERSION: Final = "1.11.0"
-"""The Mesos version that we speak; clients take it apart, so it is digits and dots only."""
-EDGERM_VERSION: Final = version("edgerm")
+from edgerm_master.api.versions import EDGERM_VERSION, MESOS_VERSION
 
 
 class LookFace:
@@ -34,6 +29,7 @@ class LookFace:
                 yield Route(method, f"{above}/health", Action.LOOK, self.health)
                 yield Route(method, f"{above}/redirect", Action.LOOK, self.redirect)
         yield Route("GET", "/metrics", Action.LOOK, self.metrics)
+        yield Route("GET", "/metrics/snapshot", Action.LOOK, self.snapshot)
 
     async def version(self, request: web.Request) -> web.StreamResponse:
         """Which Mesos we speak, and which edgerm this is."""
@@ -52,3 +48,7 @@ class LookFace:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def snapshot(self, request: web.Request) -> web.StreamResponse:
+        """Mesos' names with their values, as one JSON object."""
+        return web.json_response(self._metrics.values())

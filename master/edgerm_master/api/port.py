@@ -6,6 +6,7 @@ it posts, and never changes it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from edgerm.core.instant import Instant
 from edgerm.core.link import HTTP, Beat, BeatAnswer, Carrier, Join, JoinAnswer
 from edgerm.core.scheduler import Call
 from edgerm_master.core.effects import Speech
-from edgerm_master.core.events import Event
+from edgerm_master.core.events import Event, Maintenance
 from edgerm_master.core.master import Master
 
 E = TypeVar("E", bound=Speech)
@@ -42,6 +43,13 @@ class Port(Protocol):
 
     async def call(self, framework_id: FrameworkId, call: Call) -> None:
         """Make a framework's call; returns once all that it changed is durable."""
+
+    async def maintain(self, call: Maintenance) -> None:
+        """An operator's word about an agent; returns once it is durable."""
+
+    @property
+    def joining(self) -> asyncio.Semaphore:
+        """To be held while a join is read and answered: a fleet that comes back must not hold up all else."""
 
     async def join(self, join: Join, carrier: Carrier = HTTP) -> JoinAnswer:
         """An agent's join; the answer comes when it is durable."""

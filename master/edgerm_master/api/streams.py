@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import AgentId
-from edgerm.core.link import HTTP, Carrier, Close, Credit, Data, Frame, OpenLog, OpenStats, Stats
+from edgerm.core.link import HTTP, Carrier, Close, Credit, Data, Frame, OpenInput, OpenLog, OpenStats, Stats
 from edgerm_master.api.port import Port
 from edgerm_master.core.effects import FramesIn, SessionEnded
 from edgerm_master.core.events import SendFrame
@@ -22,7 +22,7 @@ KEEP_ALIVE_S = 20.0  # a credit of nothing, which the agent answers, so that nei
 DEADLINE_S = 60.0  # without any frame from the agent for so long the stream is dropped
 STREAMS_MAX = 16_384
 
-Take: TypeAlias = Callable[[Data | Stats], None]
+Take: TypeAlias = Callable[[Data | Stats | Credit], None]
 End: TypeAlias = Callable[[str], None]
 
 
@@ -57,6 +57,10 @@ class Streams:
         """Send a frame; an agent that is away answers with a close at once."""
         self._port.post(SendFrame(agent_id, frame))
 
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def drop(self, stream: AgentStream) -> None:
         """Forget the stream; frames that still come are ignored."""
         self._open.pop(stream.number, None)
@@ -86,7 +90,7 @@ class AgentStream:
         self._heard_s = self._loop.time()
         self._timer = self._loop.call_later(min(KEEP_ALIVE_S, DEADLINE_S), self._keep_alive)
 
-    def send(self, body: OpenLog | OpenStats | Credit) -> None:
+    def send(self, body: OpenLog | OpenStats | OpenInput | Data | Credit) -> None:
         """Send a frame of this stream."""
         self._streams.send(self.agent_id, Frame(self.number, body))
 
@@ -96,7 +100,7 @@ class AgentStream:
         if isinstance(body, Close):
             self._drop()
             self._end(body.reason or "the agent ended the stream")
-        elif isinstance(body, Data | Stats):
+        elif isinstance(body, Data | Stats | Credit):
             self._take_body(body)
 
     def close(self, why: str = "") -> None:

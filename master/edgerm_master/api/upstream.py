@@ -116,7 +116,7 @@ class Upstream:
         stream.send(OpenLog(source.key, source.stderr, self._asked, source.follow, self._credit_bytes))
         self._grant()
 
-    def _take(self, body: Data | Stats) -> None:
+    def _take(self, body: Data | Stats | Credit) -> None:
         if not isinstance(body, Data) or not (body.data or body.end):
             return  # it only says that the agent lives
         assert self._stream is not None

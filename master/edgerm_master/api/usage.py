@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import AgentId, TaskKey
-from edgerm.core.link import Data, OpenStats, Stats, TaskUsage
+from edgerm.core.link import Credit, Data, OpenStats, Stats, TaskUsage
 from edgerm.wire.v1 import basics_pb2, operator_pb2
 from edgerm_master.api.port import Port
 from edgerm_master.api.streams import Streams
@@ -82,7 +82,7 @@ class UsageReader:
             if not ended.done():
                 ended.set_result(why)
 
-        def take(body: Data | Stats) -> None:
+        def take(body: Data | Stats | Credit) -> None:
             if isinstance(body, Stats):  # what comes twice is the same
                 usages.update({usage.key: usage for usage in body.tasks})
                 if body.end:

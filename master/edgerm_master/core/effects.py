@@ -10,6 +10,7 @@ from edgerm.core.effects import Drop, Put, Spoken, Volatile
 from edgerm.core.ids import AgentId, StreamId
 from edgerm.core.link import BeatAnswer, Frame, JoinAnswer
 from edgerm.core.scheduler import Event
+from edgerm_master.core.changes import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +99,25 @@ class SessionEnded(Volatile):
         return self.agent_id
 
 
-Speech: TypeAlias = Tell | TellSoon | CloseStream | Accepted | AnswerAgent | Ring | FramesIn | SessionEnded
+@dataclass(frozen=True, slots=True)
+class Noticed(Spoken):
+    """A change that operators are told of, once it is durable; all of them in the order in which they happened.
+
+    `request` names what caused it, if that was a request with an id.
+    """
+
+    change: Change
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching(Spoken):
+    """What was noticed before this is part of what the watcher saw when it began; what follows is news to it."""
+
+    stream: StreamId
+
+
+Speech: TypeAlias = (
+    Tell | TellSoon | CloseStream | Accepted | AnswerAgent | Ring | FramesIn | SessionEnded | Noticed | Watching
+)
 Effect: TypeAlias = Put | Drop | Speech

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from edgerm.core.constraints import Constraints
 from edgerm.core.ids import AgentId, FrameworkId, StreamId
 from edgerm.core.link import HTTP, Beat, Carrier, Frame, Join
 from edgerm.core.scheduler import Call, FrameworkSpec
@@ -18,6 +20,8 @@ class Subscribe:
     spec: FrameworkSpec
     framework_id: FrameworkId | None = None
     suppressed_roles: tuple[str, ...] = ()
+    constraints: Mapping[str, Constraints] = field(default_factory=dict)  # which agents it takes offers of, by role
+    cause: str = ""  # the id of the request, for logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Called:
     request: int
     framework_id: FrameworkId
     call: Call
+    cause: str = ""  # the id of the request, for logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,68 @@ class SendFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Somebody wants to be told of all changes from now on; answered by Watching."""
+
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEnded:
+    """A watcher has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAgent:
+    """DRAIN_AGENT: no more offers; what runs there may end by itself until the deadline, then it is killed."""
+
+    agent_id: AgentId
+    deadline_s: float = 0.0
+    max_grace_s: float | None = None
+    mark_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivateAgent:
+    """DEACTIVATE_AGENT: no more offers."""
+
+    agent_id: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class ReactivateAgent:
+    """REACTIVATE_AGENT: offers again; a draining ends."""
+
+    agent_id: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class MarkAgentGone:
+    """MARK_AGENT_GONE: its tasks are over, and it may never join again."""
+
+    agent_id: AgentId
+
+
+Maintenance: TypeAlias = DrainAgent | DeactivateAgent | ReactivateAgent | MarkAgentGone
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """An operator says what an agent is to be used for; `request` is answered once that is durable.
+
+    One that is not known is left out: whoever asks looks before.
+    """
+
+    request: int
+    call: Maintenance
+    cause: str = ""  # the id of the request, for logs
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline has come, or there is work left over: see `Master.due_s`."""
 
 
-Event: TypeAlias = Subscribe | StreamClosed | Called | Joined | Beaten | SendFrame | Tick
+Event: TypeAlias = (
+    Subscribe | StreamClosed | Called | Maintained | Joined | Beaten | SendFrame | Watch | WatchEnded | Tick
+)

@@ -9,10 +9,14 @@ from enum import Enum
 from edgerm.core.ids import AgentId, FrameworkId, TaskKey
 from edgerm.core.resources import to_text
 from edgerm.core.tasks import TaskState
-from edgerm_master.core.agents import Agent, AgentState
+from edgerm.core.texts import cut
+from edgerm_master.core.admitting import admits, enough, worth_offering
+from edgerm_master.core.agents import Agent, AgentState, Duty
 from edgerm_master.core.frameworks import Framework
-from edgerm_master.core.offers import filtered, offerable, worth_offering
+from edgerm_master.core.offers import filtered, offerable
 from edgerm_master.core.world import World
+
+CONSTRAINTS_SHOWN_BYTES = 500
 
 
 class Code(Enum):
@@ -25,8 +29,13 @@ class Code(Enum):
     SUPPRESSED = "suppressed"
     AGENT_RECOVERING = "agent-recovering"
     AGENT_UNREACHABLE = "agent-unreachable"
+    AGENT_DEACTIVATED = "agent-deactivated"
+    AGENT_DRAINING = "agent-draining"
+    AGENT_GONE = "agent-gone"
     NOTHING_FREE = "nothing-free"
     RESERVED = "reserved"
+    CONSTRAINED = "constrained"
+    TOO_LITTLE = "too-little"
     REFUSED = "refused"
     OFFERED = "offered"
     OFFERED_TO_OTHERS = "offered-to-others"
@@ -78,27 +87,50 @@ def _of_agent(world: World, framework: Framework, role: str, agent: Agent) -> It
     if agent.state is AgentState.UNREACHABLE:
         yield Why(Code.AGENT_UNREACHABLE, f"{name} has not been heard of for too long", agent_id)
         return
+    if not agent.takes_tasks:
+        yield _out_of_service(name, agent)
+        return
     mine = [offer_id for offer_id in agent.offers if offer_id in framework.offers]
     if mine:
         yield Why(Code.OFFERED, f"{name} is offered to this framework: {', '.join(mine)}", agent_id)
-    elif not worth_offering(agent.free):
+    elif not admits(world, framework, role, agent.spec):
+        wanted = cut(str(framework.constraints[role]), CONSTRAINTS_SHOWN_BYTES)
+        message = f"{name} does not meet the framework's offer constraints for role {role!r}: {wanted}"
+        yield Why(Code.CONSTRAINED, message, agent_id)
+    else:
+        yield _of_free(world, framework, role, agent)
+
+
+def _of_free(world: World, framework: Framework, role: str, agent: Agent) -> Why:
+    """What stands between the framework and what is free on the agent."""
+    name, agent_id = agent.spec.name or agent.spec.hostname, agent.agent_id
+    offered = offerable(framework, role, agent.free)
+    if enough(framework, role, offered):
+        if not filtered(world, framework, role, agent_id, offered):
+            return Why(Code.NEXT, f"{name} will be offered next: {to_text(offered)}", agent_id)
+        left_s = max(refusal.until_s for refusal in framework.filters[(role, agent_id)]) - world.now.steady_s
+        message = f"the framework refused {name} with these or more resources for another {left_s:.0f} s"
+        return Why(Code.REFUSED, message, agent_id)
+    if not worth_offering(agent.free):
         others = bool(agent.offers)
         code = Code.OFFERED_TO_OTHERS if others else Code.NOTHING_FREE
         what = "is offered to another framework" if others else "has nothing free"
-        yield Why(code, f"{name} {what} (free: {to_text(agent.free) or 'nothing'})", agent_id)
-    elif not worth_offering(offerable(framework, role, agent.free)):
-        yield Why(
-            Code.RESERVED,
-            f"what is free on {name} is reserved for other roles than {role!r}, or of a kind unknown to it",
-            agent_id,
-        )
-    elif filtered(world, framework, role, agent_id, offerable(framework, role, agent.free)):
-        until_s = max(refusal.until_s for refusal in framework.filters[(role, agent_id)])
-        left_s = until_s - world.now.steady_s
-        message = f"the framework refused {name} with these or more resources for another {left_s:.0f} s"
-        yield Why(Code.REFUSED, message, agent_id)
-    else:
-        yield Why(Code.NEXT, f"{name} will be offered next: {to_text(agent.free)}", agent_id)
+        return Why(code, f"{name} {what} (free: {to_text(agent.free) or 'nothing'})", agent_id)
+    if worth_offering(offered):
+        message = f"{name} has less free than the framework's offer_filters ask for (free: {to_text(offered)})"
+        return Why(Code.TOO_LITTLE, message, agent_id)
+    message = f"what is free on {name} is reserved for other roles than {role!r}, or of a kind unknown to it"
+    return Why(Code.RESERVED, message, agent_id)
+
+
+def _out_of_service(name: str, agent: Agent) -> Why:
+    remedy = f"it is offered again after: edgerm drain {name} --cancel"
+    if agent.state is AgentState.GONE:
+        return Why(Code.AGENT_GONE, f"an operator marked {name} gone: it never comes back", agent.agent_id)
+    if agent.duty is Duty.DEACTIVATED:
+        return Why(Code.AGENT_DEACTIVATED, f"an operator deactivated {name}; {remedy}", agent.agent_id)
+    message = f"an operator has {name} drained, it is {agent.duty.name}; {remedy}"
+    return Why(Code.AGENT_DRAINING, message, agent.agent_id)
 
 
 def explain_task(world: World, key: TaskKey) -> list[Why]:
@@ -119,9 +151,14 @@ def explain_task(world: World, key: TaskKey) -> list[Why]:
         message = f"the launch is ordered; {name} has not reported yet (it may be fetching what the task needs)"
         reasons.append(Why(Code.ORDER_UNDERWAY, message, agent.agent_id))
     elif task.live:
-        reasons.append(Why(Code.RUNNING, f"it is {run.state.name} on {name}", agent.agent_id))
+        build = f", as its build {task.record.task.alternative!r}" if task.record.task.alternative else ""
+        reasons.append(Why(Code.RUNNING, f"it is {run.state.name} on {name}{build}", agent.agent_id))
     else:
         reasons.append(Why(Code.ENDED, f"it ended as TASK_{run.state.name} on {name}", agent.agent_id))
+    if task.live and agent.duty is Duty.DRAINING and agent.drain is not None:
+        left_s = max(agent.drain.due_s - world.now.steady_s, 0.0)
+        how = f"in {left_s:.0f} s it is killed" if left_s else "it is killed"
+        reasons.append(Why(Code.AGENT_DRAINING, f"an operator has its agent {name} drained: {how}", agent.agent_id))
     if run.owed:
         first = f"the first TASK_{run.owed[0].state.name}"
         message = f"its framework has not acknowledged {len(run.owed)} update(s), {first}"

@@ -2,7 +2,7 @@
 
 A client's dominant share is the largest part that it holds of any one resource. Shares are integers (billionths), so
 that they compare the same everywhere. What is offered counts as held. The order is kept while it changes: a charge
-moves one client, a change of the total sorts anew.
+moves one client; after a change of the total, a role's clients are sorted anew when they are looked at next.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class Client(NamedTuple):
     framework_id: FrameworkId
 
 
-def _scalars(resources: Resources) -> dict[str, int]:
+def _scalars(*bags: Resources) -> dict[str, int]:
     sums: dict[str, int] = {}
-    for key, amount in resources.items():
-        if isinstance(amount, int):
-            sums[key.name] = sums.get(key.name, 0) + amount
+    for resources in bags:
+        for key, amount in resources.items():
+            if isinstance(amount, int):
+                sums[key.name] = sums.get(key.name, 0) + amount
     return sums
 
 
@@ -42,53 +43,91 @@ def dominant_share(used: dict[str, int], total: dict[str, int]) -> int:
     return share
 
 
-class _Ranking:
-    """Names in the order of their shares; equal shares: who was served less often goes first."""
+class _Held:
+    """What one name holds, how often it was served, and where it stands; None: it takes no part now."""
+
+    __slots__ = ("rank", "served", "used")
 
     def __init__(self) -> None:
-        self._used: dict[str, dict[str, int]] = {}
-        self._served: dict[str, int] = {}
-        self._ranks: dict[str, tuple[int, int, str]] = {}
-        self._order: list[tuple[int, int, str]] = []
+        self.used: dict[str, int] = {}
+        self.served = 0
+        self.rank: tuple[int, int, str] | None = None
 
-    def add(self, name: str) -> None:
-        self._used[name] = {}
-        self._served[name] = 0
-        self._ranks[name] = (0, 0, name)
-        insort(self._order, self._ranks[name])
+
+class _Ranking:
+    """Names in the order of their shares; equal shares: who was served less often goes first.
+
+    Only those that take part stand in the order. When the total has changed, the order is made anew the next time
+    that somebody asks for it, not before.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self._order: list[tuple[int, int, str]] = []
+        self._total_number = 0  # of the total that all ranks are of
+
+    def add(self, name: str, total: dict[str, int]) -> None:
+        held = self._held[name] = _Held()
+        self._rank(name, held, total)
 
     def remove(self, name: str) -> None:
-        self._unrank(name)
-        del self._used[name], self._served[name], self._ranks[name]
+        self._unrank(self._held.pop(name))
+
+    def take_part(self, name: str, whether: bool, total: dict[str, int]) -> None:
+        held = self._held[name]
+        if whether and held.rank is None:
+            self._rank(name, held, total)
+        elif not whether:
+            self._unrank(held)
 
     def change(self, name: str, amounts: dict[str, int], sign: int, total: dict[str, int]) -> None:
-        used = self._used[name]
+        held = self._held[name]
+        used = held.used
         for resource, amount in amounts.items():
             used[resource] = used.get(resource, 0) + sign * amount
-        self._served[name] += sign > 0
-        self._unrank(name)
-        self._ranks[name] = (dominant_share(used, total), self._served[name], name)
-        insort(self._order, self._ranks[name])
+        held.served += sign > 0
+        if held.rank is not None:
+            self._unrank(held)
+            self._rank(name, held, total)
 
-    def _unrank(self, name: str) -> None:
-        del self._order[bisect_left(self._order, self._ranks[name])]
+    def _rank(self, name: str, held: _Held, total: dict[str, int]) -> None:
+        held.rank = (dominant_share(held.used, total), held.served, name)
+        insort(self._order, held.rank)
 
-    def rank_anew(self, total: dict[str, int]) -> None:
-        for name, used in self._used.items():
-            self._ranks[name] = (dominant_share(used, total), self._served[name], name)
-        self._order = sorted(self._ranks.values())
+    def _unrank(self, held: _Held) -> None:
+        if held.rank is not None:
+            del self._order[bisect_left(self._order, held.rank)]
+            held.rank = None
+
+    def names(self, total: dict[str, int], number: int) -> Iterator[str]:
+        """The names that take part, in order; `number` counts the changes of the total."""
+        if self._total_number != number:
+            self._total_number = number
+            self._rank_anew(total)
+        return (name for _, _, name in self._order)
+
+    def _rank_anew(self, total: dict[str, int]) -> None:
+        order = []
+        for _, served, name in self._order:
+            held = self._held[name]
+            held.rank = (dominant_share(held.used, total), served, name)
+            order.append(held.rank)
+        order.sort()
+        self._order = order
 
     def used(self, name: str) -> dict[str, int]:
-        return {resource: amount for resource, amount in self._used[name].items() if amount}
+        return {resource: amount for resource, amount in self._held[name].used.items() if amount}
+
+    @property
+    def competing(self) -> bool:
+        """Whether anybody takes part."""
+        return bool(self._order)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._used
+        return name in self._held
 
     def __len__(self) -> int:
-        return len(self._order)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for _, _, name in self._order)
+        return len(self._held)
 
 
 class Shares:
@@ -96,6 +135,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._total: dict[str, int] = {}
+        self._total_number = 0  # counts its changes
         self._roles = _Ranking()
         self._frameworks: dict[str, _Ranking] = {}
 
@@ -103,17 +143,24 @@ class Shares:
         """There is more to share (`sign` -1: less)."""
         for name, amount in _scalars(resources).items():
             self._total[name] = self._total.get(name, 0) + sign * amount
-        self._roles.rank_anew(self._total)
-        for ranking in self._frameworks.values():
-            ranking.rank_anew(self._total)
+        self._total_number += 1
 
     def enter(self, client: Client) -> None:
         """The client competes from now on; twice is once."""
         if client.role not in self._roles:
-            self._roles.add(client.role)
+            self._roles.add(client.role, self._total)
             self._frameworks[client.role] = _Ranking()
         if client.framework_id not in self._frameworks[client.role]:
-            self._frameworks[client.role].add(client.framework_id)
+            self._frameworks[client.role].add(client.framework_id, self._total)
+            self._roles.take_part(client.role, True, self._total)
+
+    def compete(self, client: Client, whether: bool) -> None:
+        """From now on the client stands in the order, or is only charged; unknown clients are neither."""
+        ranking = self._frameworks.get(client.role)
+        if ranking is None or client.framework_id not in ranking:
+            return
+        ranking.take_part(client.framework_id, whether, self._total)
+        self._roles.take_part(client.role, ranking.competing, self._total)
 
     def leave(self, framework_id: FrameworkId) -> None:
         """The framework is gone from all roles, and with it all that was charged to it."""
@@ -121,27 +168,27 @@ class Shares:
             ranking = self._frameworks[role]
             self._roles.change(role, ranking.used(framework_id), -1, self._total)
             ranking.remove(framework_id)
+            self._roles.take_part(role, ranking.competing, self._total)
             if not len(ranking):
                 del self._frameworks[role]
                 self._roles.remove(role)
 
-    def charge(self, client: Client, resources: Resources) -> None:
-        """The client holds this much more."""
-        self._change(client, resources, 1)
+    def charge(self, client: Client, *resources: Resources) -> None:
+        """The client holds this much more: served once."""
+        self._change(client, _scalars(*resources), 1)
 
     def refund(self, client: Client, resources: Resources) -> None:
         """The client holds this much less."""
-        self._change(client, resources, -1)
+        self._change(client, _scalars(resources), -1)
 
-    def _change(self, client: Client, resources: Resources, sign: int) -> None:
-        amounts = _scalars(resources)
+    def _change(self, client: Client, amounts: dict[str, int], sign: int) -> None:
         self._frameworks[client.role].change(client.framework_id, amounts, sign, self._total)
         self._roles.change(client.role, amounts, sign, self._total)
 
     def order(self) -> Iterator[Client]:
-        """All clients, who is to be served first in front. Charge only after the iteration was left."""
-        for role in self._roles:
-            for framework_id in self._frameworks[role]:
+        """Who competes, who is to be served first in front. Charge only after the iteration was left."""
+        for role in self._roles.names(self._total, self._total_number):
+            for framework_id in self._frameworks[role].names(self._total, self._total_number):
                 yield Client(role, FrameworkId(framework_id))
 
     def used(self, client: Client) -> dict[str, int]:

@@ -9,12 +9,14 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
 from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, FrameworkId, OfferId, StreamId, TaskId, TaskKey
 from edgerm.core.resources import Resources
-from edgerm.core.scheduler import Capability, FrameworkSpec
+from edgerm.core.scheduler import Capability, FrameworkSpec, Status
 from edgerm.core.tasks import TaskState
 from edgerm_master.core.records import RunRecord, TaskRecord
+from edgerm_master.core.verdicts import Verdicts
 
 COMPLETED_TASKS_MAX = 1000
 
@@ -60,6 +62,14 @@ class Filter(NamedTuple):
     until_s: float
 
 
+class Completed(NamedTuple):
+    """A task that has ended, for people."""
+
+    record: TaskRecord
+    run: RunRecord
+    statuses: tuple[Status, ...] = ()
+
+
 class Asked(NamedTuple):
     """Something to tell a framework: a task's state, or (`owed`) the oldest update that it has not acknowledged."""
 
@@ -77,11 +87,14 @@ class Framework:
     state: FrameworkState = FrameworkState.DISCONNECTED
     stream: StreamId | None = None
     suppressed: set[str] = field(default_factory=set)
+    constraints: Mapping[str, Constraints] = field(default_factory=lambda: NO_CONSTRAINTS)  # by role; see `constrain`
+    verdicts: Verdicts = field(default_factory=Verdicts)  # of these constraints, which are of its present subscription
     filters: dict[tuple[str, AgentId], tuple[Filter, ...]] = field(default_factory=dict)  # by role and agent
     asked: deque[Asked] = field(default_factory=deque)  # what is still to be told, in slices
-    offers: set[OfferId] = field(default_factory=set)
+    offers: dict[OfferId, None] = field(default_factory=dict)  # outstanding, oldest first
+    invited: dict[OfferId, AgentId] = field(default_factory=dict)  # inverse offers, of agents that are drained
     tasks: dict[TaskId, TaskKey] = field(default_factory=dict)  # whose end it has not acknowledged
-    completed: deque[tuple[TaskRecord, RunRecord]] = field(default_factory=lambda: deque(maxlen=COMPLETED_TASKS_MAX))
+    completed: deque[Completed] = field(default_factory=lambda: deque(maxlen=COMPLETED_TASKS_MAX))
     subscribed_wall_s: float = 0.0
     resubscribed_wall_s: float = 0.0
     ended_wall_s: float = 0.0
@@ -92,6 +105,10 @@ class Framework:
             self.state = FRAMEWORK_MOVES[self.state][signal]
         except KeyError:
             raise IllegalMove("framework", self.state.name, signal.name, self.framework_id) from None
+
+    def constrain(self, constraints: Mapping[str, Constraints]) -> None:
+        """From now on only such agents may be offered, by role."""
+        self.constraints, self.verdicts = constraints, Verdicts(constraints)
 
     def shown(self, state: TaskState) -> TaskState:
         """`state` as this framework may see it: finer states only if it said that it knows them."""

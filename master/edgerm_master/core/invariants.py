@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgerm.core.resources import Resources
-from edgerm_master.core.agents import Agent
+from edgerm.core.scheduler import Offer
+from edgerm_master.core.agents import Agent, Duty
 from edgerm_master.core.fairness import Client
+from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.offers import holdings
-from edgerm_master.core.world import World
+from edgerm_master.core.world import Timer, World
 
 
 def broken(world: World) -> list[str]:
@@ -24,10 +26,12 @@ def broken(world: World) -> list[str]:
 
 def _resources(world: World) -> Iterator[str]:
     for agent in world.agents.values():
+        if agent.offers and not (agent.joined and agent.duty is Duty.ACTIVE):
+            how = agent.state.name if not agent.joined else agent.duty.name
+            yield f"agent {agent.agent_id} is {how} and has offers outstanding"
         if not agent.joined:
-            if agent.offers:
-                yield f"agent {agent.agent_id} is {agent.state.name} and has offers outstanding"
-        elif agent.short:
+            continue
+        if agent.short:
             yield from _short(world, agent)
         else:
             yield from _conserved(world, agent)
@@ -56,13 +60,26 @@ def _offers(world: World) -> Iterator[str]:
         framework = world.frameworks.get(offer.framework_id)
         if framework is None or offer_id not in framework.offers:
             yield f"offer {offer_id} is not among its framework's"
-        elif framework.stream is None:
+        elif framework.stream is None and not _withdrawn_soon(world, framework):
             yield f"offer {offer_id} is held by a framework that is away"
+        elif offer.role not in framework.spec.roles or not _admitted(world, framework, offer):
+            yield f"offer {offer_id} of {offer.agent_id} for {offer.role} is not one that its framework takes"
         if offer_id not in world.agents[offer.agent_id].offers:
             yield f"offer {offer_id} is not among its agent's"
     for framework in world.frameworks.values():
-        for offer_id in framework.offers - world.offers.keys():
+        for offer_id in framework.offers.keys() - world.offers.keys():
             yield f"framework {framework.framework_id} holds offer {offer_id}, which is not outstanding"
+
+
+def _admitted(world: World, framework: Framework, offer: Offer) -> bool:
+    """Judged anew: what is remembered of earlier judgements must say the same."""
+    constraints = framework.constraints.get(offer.role)
+    return constraints is None or constraints.admits(offer.agent, world.matcher)
+
+
+def _withdrawn_soon(world: World, framework: Framework) -> bool:
+    """A framework with thousands of offers has gone just now, and they are taken back slice by slice."""
+    return world.timers.due_s((Timer.WITHDRAW, framework.framework_id, "", "")) is not None
 
 
 def _tasks(world: World) -> Iterator[str]:

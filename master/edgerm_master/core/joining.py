@@ -1,18 +1,19 @@
-"""Agents: how they join, beat, fall silent and come back (docs/link.md)."""
+"""Agents: how they join, beat, fall silent and come back (docs/link.md).
+
+What does not live here: what their tasks come to at a join (`comparing`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from edgerm.core.effects import Drop, Put
-from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.effects import Drop
+from edgerm.core.ids import AgentId
 from edgerm.core.link import (
     REJOIN,
     Beat,
     Carrier,
     Forget,
+    Gone,
     Join,
-    Launch,
     MasterHalf,
     NextPart,
     Stale,
@@ -21,17 +22,24 @@ from edgerm.core.link import (
     make_session,
 )
 from edgerm.core.scheduler import Failure
-from edgerm.core.tasks import SIGNAL_OF, Reason, TaskSignal, TaskState, advance
-from edgerm_master.core import offers
+from edgerm.core.tasks import Reason, TaskSignal, TaskState, advance
+from edgerm_master.core import comparing, draining, messaging, offers
 from edgerm_master.core.agents import Agent, AgentSignal, AgentState
+from edgerm_master.core.changes import AgentAdded, AgentRemoved
 from edgerm_master.core.effects import AnswerAgent, FramesIn, SessionEnded
-from edgerm_master.core.frameworks import Framework
-from edgerm_master.core.records import AgentRecord, RunRecord, TaskRecord
-from edgerm_master.core.updating import charge, end_here, order_kill, take_update, tell_owed, tell_own, uncharge
-from edgerm_master.core.world import Task, Timer, World
+from edgerm_master.core.updating import (
+    end_here,
+    note_own,
+    settle,
+    take_update,
+    tell_own,
+    uncharge,
+)
+from edgerm_master.core.world import Timer, World
 
 HALF_JOINS_MAX = 16
 PARTS_MAX = 256
+SILENT = "the agent has not been heard of for too long"
 UNREACHABLE_KEPT_S = 14 * 86400.0  # Mesos' registry_max_agent_age
 
 
@@ -59,6 +67,12 @@ class Joining:
 
 def join(world: World, joining: Joining, request: int, message: Join, carrier: Carrier) -> None:
     """An agent introduces itself. Idempotent on (agent id, incarnation)."""
+    if message.agent_id in world.gone:
+        record = world.gone[message.agent_id]
+        why = f"an operator marked agent {record.agent_id} ({record.name}) gone: this master takes it in no more"
+        world.out.append(AnswerAgent(request, Gone(why)))
+        world.tally.joins[(carrier.name, "gone")] += 1
+        return
     agent = world.agents.get(message.agent_id)
     if agent is not None and message.incarnation <= agent.incarnation:
         if message.incarnation == agent.incarnation and agent.half is not None:
@@ -66,13 +80,16 @@ def join(world: World, joining: Joining, request: int, message: Join, carrier: C
             world.out.append(AnswerAgent(request, NextPart() if message.more else welcome))
         else:
             world.out.append(AnswerAgent(request, Stale()))
+            world.tally.joins[(carrier.name, "stale")] += 1
         return
     reports = joining.take(message)
     if reports is None:
         world.out.append(AnswerAgent(request, NextPart()))
         return
     agent = _admit(world, agent, message, carrier)
-    _compare(world, agent, reports)
+    world.tally.joins[(carrier.name, "joined")] += 1
+    comparing.compare(world, agent, reports)
+    world.look_at(agent)
     assert agent.half is not None
     world.out.append(AnswerAgent(request, Welcome(agent.half.session, world.settings.beat_interval_s)))
 
@@ -82,23 +99,36 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
     if agent is None:
         agent = Agent(message.agent_id, message.agent, message.incarnation)
         world.agents[agent.agent_id] = agent
-    _end_session(world, agent)
+    end_session(world, agent)
+    was_there, same = agent.joined, agent.spec == message.agent
     if agent.joined:
         world.shares.grow(agent.spec.resources, -1)
+    if was_there and not same:
+        world.notice(AgentRemoved(agent.agent_id, agent.spec, "it comes with another inventory"))
+    if (agent.spec.info, agent.spec.attributes) != (message.agent.info, message.agent.attributes):
+        offers.forget_refusals(world, agent.agent_id)  # they were of an agent that said other things of itself
     agent.spec, agent.incarnation = message.agent, message.incarnation
     world.shares.grow(agent.spec.resources)
     agent.move(AgentSignal.JOIN)
     world.timers.cancel((Timer.GONE, agent.agent_id, "", ""))
-    agent.joined_wall_s, agent.silent_wall_s = world.now.wall_s, None
+    if agent.joined_wall_s:
+        agent.rejoined_wall_s = world.now.wall_s
+    else:
+        agent.joined_wall_s = world.now.wall_s
+    agent.silent_wall_s = None
     world.count += 1
-    agent.half = MasterHalf(make_session(world.seed, world.count), message.incarnation, carrier)
+    session = make_session(world.seed, world.count)
+    agent.half = MasterHalf(session, message.incarnation, carrier, message.lane)
     world.sessions[agent.half.session] = agent.agent_id
     _heard(world, agent)
-    world.out.append(Put("agent", agent.agent_id, AgentRecord(agent.agent_id, agent.spec, agent.incarnation)))
+    world.put_agent(agent)
+    if not (was_there and same):
+        world.notice(AgentAdded(agent))
     return agent
 
 
-def _end_session(world: World, agent: Agent) -> None:
+def end_session(world: World, agent: Agent) -> None:
+    """The session is void, and with it all offers of the agent."""
     for offer_id in list(agent.offers):
         offers.rescind(world, offer_id)
     if agent.half is not None:
@@ -107,110 +137,20 @@ def _end_session(world: World, agent: Agent) -> None:
         agent.half = None
 
 
-def _compare(world: World, agent: Agent, reports: tuple[TaskReport, ...]) -> None:
-    """Set what is wanted against what runs: the table of docs/link.md, "Join"."""
-    reported = {report.key: report for report in reports}
-    for key in list(agent.tasks):
-        task = world.tasks[key]
-        if key in reported:
-            _keep(world, agent, task, reported.pop(key))
-        elif not task.live:
-            _already_forgotten(world, task)
-        else:
-            _missing(world, agent, task)
-    for report in reported.values():
-        if report.key not in world.tasks:  # else another agent's: a copy of its data directory joined as well
-            _adopt(world, agent, report)
-    offers.settle_free(world, agent)
-    for key in agent.tasks:
-        charge(world, world.tasks[key])
-    world.dirty[agent.agent_id] = None
-
-
-def _keep(world: World, agent: Agent, task: Task, report: TaskReport) -> None:
-    assert agent.half is not None
-    if task.run.settled:
-        agent.half.order(Forget(task.key))
-        return
-    if not task.live:
-        return
-    if task.run.state is TaskState.UNREACHABLE and report.seq <= task.run.seq:
-        _return(world, agent, task, report.state)
-    if task.run.kill_asked:
-        order_kill(world, agent, task)
-
-
-def _return(world: World, agent: Agent, task: Task, reported: TaskState) -> None:
-    """The task was called unreachable, and is there again with nothing new to tell."""
-    signal = SIGNAL_OF.get(reported, TaskSignal.BACK)
-    state = advance(task.run.state, signal, task.run)
-    world.change_run(task, state=state)
-    if state is not TaskState.STAGING:  # never sent as an update (mesos-v1 4.4)
-        framework = world.frameworks.get(task.key.framework_id)
-        _tell_state(world, framework, state, task.key, agent)
-    tell_owed(world, task)
-
-
-def _already_forgotten(world: World, task: Task) -> None:
-    """It ended and the agent has no record of it any more: nothing is left to wait for but the framework."""
-    if task.run.settled:
-        world.drop_task(task)
-
-
-def _missing(world: World, agent: Agent, task: Task) -> None:
-    assert agent.half is not None
-    run = task.run
-    if run.state is TaskState.STAGING and run.seq == 0 and not run.kill_asked:
-        agent.half.order(Launch(task.key, task.record.role, task.record.task))
-    elif run.state is TaskState.STAGING and run.seq == 0:
-        message = "killed before the agent took it"
-        end_here(world, task, TaskSignal.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, message)
-    else:
-        message = "the agent is there and does not have this task"
-        end_here(world, task, TaskSignal.GONE, Reason.AGENT_REREGISTERED, message)
-
-
-def _adopt(world: World, agent: Agent, report: TaskReport) -> None:
-    """A task that the registry does not know: contact never kills, unless its framework is over."""
-    assert agent.half is not None
-    key = report.key
-    framework = world.frameworks.get(key.framework_id)
-    if report.state.terminal and not report.owes:
-        _tell_state(world, framework, report.state, key, agent)
-        agent.half.order(Forget(key))
-        return
-    record = TaskRecord(key, report.role, replace(report.task, agent_id=agent.agent_id))
-    # An ended task's updates follow in beats: until then it counts as live.
-    state = TaskState.RUNNING if report.state.terminal else report.state
-    over = key.framework_id in world.removed
-    task = Task(record, RunRecord(key, state, kill_asked=over))
-    world.tasks[key] = task
-    agent.tasks[key] = None
-    world.out += (Put("run", str(key), task.run), Put("task", str(key), record))
-    if framework is not None:
-        framework.tasks.setdefault(key.task_id, key)
-        _tell_state(world, framework, state, key, agent)
-    if over:
-        order_kill(world, agent, task)
-
-
-def _tell_state(world: World, framework: Framework | None, state: TaskState, key: TaskKey, agent: Agent) -> None:
-    if framework is not None:
-        shown, task = framework.shown(state), world.tasks.get(key)
-        tell_own(world, framework, key.task_id, agent.agent_id, shown, Reason.AGENT_REREGISTERED, "", task)
-
-
 def beat(world: World, request: int, message: Beat, carrier: Carrier) -> None:
     """An agent is alive, and may have news."""
     agent = world.agents.get(world.sessions.get(message.session, AgentId("")))
     if agent is None or agent.half is None:
         world.out.append(AnswerAgent(request, REJOIN))
+        world.tally.beats[(carrier.name, "rejoin")] += 1
         return
+    world.tally.beats[(carrier.name, "taken")] += 1
     agent.heard_s = world.now.steady_s
     half = agent.half
     half.carrier = carrier
     updates, seen = half.take(message)
     for order in seen:
+        world.tally.orders[type(order).__name__.lower()] += 1
         if isinstance(order, Forget) and order.key in world.tasks:
             world.drop_task(world.tasks[order.key])
     for update in updates:
@@ -219,7 +159,12 @@ def beat(world: World, request: int, message: Beat, carrier: Carrier) -> None:
         else:
             take_update(world, update)
     if message.frames:
-        world.out.append(FramesIn(agent.agent_id, message.frames))
+        world.tally.frames_in += len(message.frames)
+        letters, frames = half.take_frames(message)
+        for letter in letters:
+            messaging.to_framework(world, agent, letter)
+        if frames:
+            world.out.append(FramesIn(agent.agent_id, frames))
     world.out.append(AnswerAgent(request, half.answer()))
 
 
@@ -230,7 +175,7 @@ def _heard(world: World, agent: Agent) -> None:
 
 def _watch(world: World, agent: Agent) -> None:
     limit_s = world.settings.beat_interval_s * world.settings.missed_beats_max
-    world.timers.set((Timer.AGENT, agent.agent_id, "", ""), agent.heard_s + limit_s)
+    world.timers.set(agent.agent_id, agent.heard_s + limit_s)
 
 
 def check_silence(world: World, agent: Agent) -> None:
@@ -245,37 +190,47 @@ def check_silence(world: World, agent: Agent) -> None:
 def lose(world: World, agent: Agent) -> None:
     """The agent is unreachable: its tasks may still run, its offers are void, its frameworks are told."""
     was_joined = agent.joined
-    _end_session(world, agent)
+    end_session(world, agent)
     agent.move(AgentSignal.MISS)
     agent.silent_wall_s = world.now.wall_s
+    world.tally.agents_lost += 1
+    world.notice(AgentRemoved(agent.agent_id, agent.spec, SILENT))
     if was_joined:
         world.shares.grow(agent.spec.resources, -1)
     world.timers.set((Timer.GONE, agent.agent_id, "", ""), world.now.steady_s + UNREACHABLE_KEPT_S)
-    for framework in world.frameworks.values():
-        world.tell(framework, Failure(agent.agent_id))
-        for role in framework.spec.roles:
-            if (role, agent.agent_id) in framework.filters:
-                offers.drop_filter(world, framework, role, agent.agent_id)
+    tell_lost(world, agent)
+    world.look_at(agent)
     for key in list(agent.tasks):
         task = world.tasks[key]
         uncharge(world, task)
         if task.live and task.run.state is not TaskState.UNREACHABLE:
             world.change_run(task, state=advance(task.run.state, TaskSignal.PARTED, task.run))
+            note_own(world, task, Reason.AGENT_REMOVED, SILENT, was_live=True)
             owner = world.frameworks.get(key.framework_id)
             if owner is not None:
                 state = owner.shown(TaskState.UNREACHABLE)
-                message = "the agent has not been heard of for too long"
-                tell_own(world, owner, key.task_id, agent.agent_id, state, Reason.AGENT_REMOVED, message, task)
+                tell_own(world, owner, key.task_id, agent.agent_id, state, Reason.AGENT_REMOVED, SILENT, task)
+
+
+def tell_lost(world: World, agent: Agent) -> None:
+    """Frameworks hear that the agent is not there any more, and their refusals of it end."""
+    for framework in world.frameworks.values():
+        world.tell(framework, Failure(agent.agent_id))
+        for role in framework.spec.roles:
+            if (role, agent.agent_id) in framework.filters:
+                offers.drop_filter(world, framework, role, agent.agent_id)
 
 
 def forget_agent(world: World, agent: Agent) -> None:
     """The agent was unreachable for so long that its tasks are called gone. Should it come back, it is a new one."""
+    draining.stop(world, agent)
     for key in list(agent.tasks):
         task = world.tasks[key]
         if task.live:
             message = "its agent was unreachable for too long and has been forgotten"
             end_here(world, task, TaskSignal.GONE, Reason.AGENT_REMOVED, message)
         else:
+            settle(world, task)
             world.drop_task(task)
     del world.agents[agent.agent_id]
     world.dirty.pop(agent.agent_id, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgerm.core.alternatives import resolve
 from edgerm.core.effects import Put
 from edgerm.core.ids import TaskKey
 from edgerm.core.link import Launch
@@ -25,6 +26,7 @@ def accept(world: World, framework: Framework, call: Accept) -> None:
     if why:
         for offer in known:
             offers.take(world, offer.offer_id)
+            world.tally.offers_accepted += 1
         for spec in call.tasks:
             state = framework.shown(TaskState.DROPPED)
             tell_own(world, framework, spec.task_id, spec.agent_id, state, Reason.INVALID_OFFERS, why)
@@ -33,7 +35,8 @@ def accept(world: World, framework: Framework, call: Accept) -> None:
     for offer in known:
         left = left + offer.resources
     launched = False
-    for spec in call.tasks:
+    for asked in call.tasks:
+        spec = resolve(asked, left, known[0].agent, known[0].agent_id, world.matcher)
         why = _fault_of_task(framework, known[0], spec, left)
         if why:
             tell_own(world, framework, spec.task_id, spec.agent_id, TaskState.ERROR, Reason.TASK_INVALID, why)
@@ -76,12 +79,14 @@ def _launch(world: World, framework: Framework, role: str, spec: TaskSpec) -> No
     agent = world.agents[spec.agent_id]
     world.tasks[key] = task
     framework.tasks[spec.task_id] = key
-    agent.tasks[key] = None
+    agent.hold(key)
     world.shares.charge(Client(role, framework.framework_id), spec.resources)
     # The run first: a batch may end between the two, and a task without a run would be a promise half made.
     world.out += (Put("run", str(key), task.run), Put("task", str(key), task.record))
+    world.tally.tasks_launched += 1
+    world.note_launch(task)
     assert agent.half is not None, "offers of an agent without a session are rescinded"
-    agent.half.order(Launch(key, role, spec))
+    agent.half.order(Launch(key, role, spec, world.request))
     world.ring(agent)
 
 
@@ -91,6 +96,7 @@ def _return_rest(
     for offer in known[1:]:
         offers.take(world, offer.offer_id, NOTHING)
     offers.take(world, known[0].offer_id, left)
+    world.tally.offers_accepted += len(known)
     wait_s = offers.refusal_s(refuse_s)
     if not launched:
         wait_s = max(wait_s, offers.ALLOCATION_INTERVAL_S)

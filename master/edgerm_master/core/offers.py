@@ -1,79 +1,27 @@
 """Offers: made, used once, declined, rescinded, expired; and the filters that a refusal leaves behind.
 
 The machine of an offer has one state, *outstanding*, and four ways out of it: accept, decline, rescind, expire. So
-there is no table: an offer is outstanding as long as it stands in `World.offers`.
+there is no table: an offer is outstanding as long as it stands in `World.offers`. What does not live here: who is
+offered what (`allocating`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
-from edgerm.core.ids import AgentId, FrameworkId, OfferId
+from edgerm.core.ids import AgentId, OfferId
 from edgerm.core.link import make_session
-from edgerm.core.resources import ResourceKey, Resources, to_text
-from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Capability, Decline, Offer, Offers, Rescind
+from edgerm.core.resources import ResourceKey, Resources
+from edgerm.core.scheduler import REFUSE_DEFAULT_S, REFUSE_MAX_S, Capability, Decline, Offer, Rescind
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Filter, Framework, FrameworkState
 from edgerm_master.core.world import Timer, World
 
 ALLOCATION_INTERVAL_S = 1.0
-SLICE_AGENTS = 64  # allocated in one go; the rest waits for the next turn of the loop
-OFFERS_PER_EVENT = 100
-OFFERS_EVENT_BYTES = 256_000
-OFFER_BYTES = 200  # without resources and attributes
+STALE_MAX = 1000  # offers answered, that may stand among the oldest beside as many as are outstanding
 FILTERS_MAX = 7  # kept per framework, role and agent beside the newest
-MIN_CPUS_MILLI = 10
-MIN_MEM_MILLI = 32_000
-
-
-def allocate(world: World) -> None:
-    """Offer what is free on the agents where something changed, at most a slice of them."""
-    made: dict[FrameworkId, list[Offer]] = {}
-    for _ in range(min(SLICE_AGENTS, len(world.dirty))):
-        agent = world.agents[next(iter(world.dirty))]
-        del world.dirty[agent.agent_id]
-        while (taker := _taker(world, agent)) is not None:
-            framework, role = taker
-            made.setdefault(framework.framework_id, []).append(_make(world, framework, role, agent))
-    for framework_id, offers in made.items():
-        for some in _events(offers):
-            world.tell_soon(world.frameworks[framework_id], Offers(some))
-
-
-def _events(offers: list[Offer]) -> Iterator[tuple[Offer, ...]]:
-    """As few events as hold the offers: at most 100 in one, and about 256 kB."""
-    some: list[Offer] = []
-    size = 0
-    for offer in offers:
-        size += OFFER_BYTES + len(offer.agent.info) + len(to_text(offer.resources))
-        if some and (len(some) == OFFERS_PER_EVENT or size > OFFERS_EVENT_BYTES):
-            yield tuple(some)
-            some, size = [], OFFER_BYTES + len(offer.agent.info)
-        some.append(offer)
-    yield tuple(some)
-
-
-def worth_offering(resources: Resources) -> bool:
-    """Whether an offer of this is made at all: not below 0.01 cpus and 32 MB of memory (Mesos' MIN_CPUS, MIN_MEM).
-
-    Shared resources come along but do not count: they are never used up, so there would always be one more offer.
-    """
-    own = resources.only(lambda key: not key.shared)
-    return own.scalar_milli("cpus") >= MIN_CPUS_MILLI or own.scalar_milli("mem") >= MIN_MEM_MILLI
-
-
-def _taker(world: World, agent: Agent) -> tuple[Framework, str] | None:
-    if not agent.joined or not worth_offering(agent.free):
-        return None
-    for client in world.shares.order():
-        framework = world.frameworks[client.framework_id]
-        if not wants(framework, client.role):
-            continue
-        free = offerable(framework, client.role, agent.free)
-        if worth_offering(free) and not filtered(world, framework, client.role, agent.agent_id, free):
-            return framework, client.role
-    return None
 
 
 def offerable(framework: Framework, role: str, free: Resources) -> Resources:
@@ -104,17 +52,27 @@ def filtered(world: World, framework: Framework, role: str, agent_id: AgentId, f
     return any(refusal.until_s > now_s and refusal.resources.covers(free) for refusal in refusals)
 
 
-def _make(world: World, framework: Framework, role: str, agent: Agent) -> Offer:
-    resources = offerable(framework, role, agent.free)
+def line_up(world: World, framework: Framework) -> None:
+    """What the framework wants has changed: it stands in line for the roles that it takes offers for."""
+    for role in framework.spec.roles:
+        world.shares.compete(Client(role, framework.framework_id), wants(framework, role))
+
+
+def make(world: World, framework: Framework, role: str, agent: Agent, resources: Resources) -> Offer:
+    """An offer of this, outstanding from now on; telling it is left to the caller."""
     offer = Offer(OfferId(world.next_id()), framework.framework_id, role, agent.agent_id, resources, agent.spec)
     agent.free -= resources
     world.offers[offer.offer_id] = offer
+    world.tally.offers_made += 1
     world.offered_s[offer.offer_id] = world.now.steady_s
-    agent.offers.add(offer.offer_id)
-    framework.offers.add(offer.offer_id)
+    agent.offers += (offer.offer_id,)
+    framework.offers[offer.offer_id] = None
     world.shares.charge(Client(role, framework.framework_id), resources)
-    due_s = world.now.steady_s + world.settings.offer_timeout_s
-    world.timers.set((Timer.OFFER, offer.offer_id, "", ""), due_s)
+    world.oldest.append(offer.offer_id)
+    if len(world.offers) == 1:
+        _await_oldest(world)
+    elif len(world.oldest) > 2 * len(world.offers) + STALE_MAX:
+        world.oldest = deque(world.offers)
     return offer
 
 
@@ -122,10 +80,9 @@ def take(world: World, offer_id: OfferId, back: Resources | None = None) -> Offe
     """The offer is no longer outstanding; `back` of it is free again (None: all)."""
     offer = world.offers.pop(offer_id)
     del world.offered_s[offer_id]
-    world.timers.cancel((Timer.OFFER, offer_id, "", ""))
-    world.frameworks[offer.framework_id].offers.discard(offer_id)
+    world.frameworks[offer.framework_id].offers.pop(offer_id, None)
     agent = world.agents[offer.agent_id]
-    agent.offers.discard(offer_id)
+    agent.offers = tuple(other for other in agent.offers if other != offer_id)
     world.shares.refund(Client(offer.role, offer.framework_id), offer.resources)
     free(world, agent, offer.resources if back is None else back)
     return offer
@@ -169,6 +126,7 @@ def decline(world: World, framework: Framework, call: Decline) -> None:
     for offer_id in call.offer_ids:
         if offer_id in framework.offers:
             offer = take(world, offer_id)
+            world.tally.offers_declined += 1
             refuse(world, framework, offer, offer.resources, max(refusal_s(call.refuse_s), ALLOCATION_INTERVAL_S))
 
 
@@ -193,12 +151,21 @@ def refuse(world: World, framework: Framework, offer: Offer, resources: Resource
 
 
 def _await_end_of_filters(world: World, framework: Framework, role: str, agent_id: AgentId) -> None:
+    """See to it that there is a timer in time; one that is too early looks again (`drop_filter`)."""
     first_s = min(refusal.until_s for refusal in framework.filters[(role, agent_id)])
-    world.timers.set((Timer.FILTER, framework.framework_id, role, agent_id), first_s)
+    key = (Timer.FILTER, framework.framework_id, role, agent_id)
+    due_s = world.timers.due_s(key)
+    if due_s is None or due_s > first_s:
+        world.timers.set(key, first_s)
 
 
 def rescind(world: World, offer_id: OfferId) -> None:
     """Void an outstanding offer and say so."""
+    _void(world, offer_id)
+    world.tally.offers_rescinded += 1
+
+
+def _void(world: World, offer_id: OfferId) -> None:
     offer = take(world, offer_id)
     world.tell_soon(world.frameworks[offer.framework_id], Rescind(offer_id))
 
@@ -207,27 +174,62 @@ def expire(world: World, offer_id: OfferId) -> None:
     """The offer was not answered in time: it is void, and goes to others first."""
     framework = world.frameworks[world.offers[offer_id].framework_id]
     offer = world.offers[offer_id]
-    rescind(world, offer_id)
+    _void(world, offer_id)
+    world.tally.offers_expired += 1
     refuse(world, framework, offer, offer.resources, ALLOCATION_INTERVAL_S)
+
+
+def expire_oldest(world: World) -> None:
+    """The oldest offer has expired, unless it was answered meanwhile; all wait equally long, so it is the next one."""
+    offer_id = _oldest(world)
+    if offer_id is not None and _expiry_s(world, offer_id) <= world.now.steady_s:
+        expire(world, offer_id)
+    _await_oldest(world)
+
+
+def _await_oldest(world: World) -> None:
+    offer_id = _oldest(world)
+    if offer_id is not None:
+        world.timers.set((Timer.OFFER, "", "", ""), _expiry_s(world, offer_id))
+
+
+def _oldest(world: World) -> OfferId | None:
+    while world.oldest and world.oldest[0] not in world.offers:
+        world.oldest.popleft()
+    return world.oldest[0] if world.oldest else None
+
+
+def _expiry_s(world: World, offer_id: OfferId) -> float:
+    return world.offered_s[offer_id] + world.settings.offer_timeout_s
 
 
 def clear_filters(world: World, framework: Framework, roles: frozenset[str]) -> None:
     """Forget the refusals for these roles; every agent may be offered anew."""
-    for role, agent_id in [key for key in framework.filters if key[0] in roles]:
-        del framework.filters[(role, agent_id)]
-        world.timers.cancel((Timer.FILTER, framework.framework_id, role, agent_id))
+    if roles.issuperset(framework.spec.roles):
+        framework.filters = {}
+    else:
+        framework.filters = {key: some for key, some in framework.filters.items() if key[0] not in roles}
     sweep(world)
+
+
+def forget_refusals(world: World, agent_id: AgentId) -> None:
+    """The agent is not what it was when frameworks refused it (Mesos does so when attributes change)."""
+    for framework in world.frameworks.values():
+        for role in framework.spec.roles:
+            framework.filters.pop((role, agent_id), None)
 
 
 def drop_filter(world: World, framework: Framework, role: str, agent_id: AgentId) -> None:
     """A refusal has ended, or all have with the agent: it may be offered again."""
     agent = world.agents.get(agent_id)
     refusals = framework.filters.pop((role, agent_id), ())
+    if not refusals:  # they were cleared meanwhile, and all was looked at then
+        return
     standing = tuple(refusal for refusal in refusals if refusal.until_s > world.now.steady_s)
     if standing and agent is not None and agent.joined:
         framework.filters[(role, agent_id)] = standing
         _await_end_of_filters(world, framework, role, agent_id)
-    if agent_id in world.agents:
+    if agent is not None and len(standing) < len(refusals):
         world.dirty[agent_id] = None
 
 
@@ -235,4 +237,4 @@ def sweep(world: World) -> None:
     """Look at every agent again, beginning anywhere: no agent is always first."""
     agents = list(world.agents)
     start = make_session(world.seed, world.count) % len(agents) if agents else 0
-    world.dirty.update(dict.fromkeys(agents[start:] + agents[:start]))
+    world.swept = [*agents[start:], *agents[:start]][::-1]

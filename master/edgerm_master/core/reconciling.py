@@ -10,6 +10,7 @@ from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.scheduler import Kill, Reconcile
 from edgerm.core.tasks import Reason, TaskSignal, TaskState
 from edgerm_master.core.agents import AgentState
+from edgerm_master.core.changes import KillAsked
 from edgerm_master.core.frameworks import Asked, Framework
 from edgerm_master.core.updating import end_here, order_kill, tell_owed, tell_own
 from edgerm_master.core.world import Task, Timer, World
@@ -87,6 +88,8 @@ def _state_of_unknown(world: World, agent_id: AgentId | None) -> TaskState | Non
     if agent_id is None:
         recovering = any(agent.state is AgentState.RECOVERING for agent in world.agents.values())
         return None if recovering else TaskState.UNKNOWN
+    if agent_id in world.gone:
+        return TaskState.GONE_BY_OPERATOR
     agent = world.agents.get(agent_id)
     if agent is None:
         return TaskState.UNKNOWN
@@ -109,5 +112,6 @@ def kill(world: World, framework: Framework, call: Kill) -> None:
         message = "killed before the launch left the master"
         end_here(world, task, TaskSignal.KILLED, Reason.TASK_KILLED_DURING_LAUNCH, message)
         return
+    world.notice(KillAsked(task.key, task.agent_id))
     world.change_run(task, kill_asked=True, kill_grace_s=call.grace_s)
     order_kill(world, agent, task)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from edgerm.core.ids import AgentId, FrameworkId, TaskKey
 from edgerm.core.scheduler import AgentSpec, FrameworkSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
+from edgerm_master.core.agents import DrainPlan, Duty
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,18 @@ class AgentRecord:
     agent_id: AgentId
     spec: AgentSpec
     incarnation: int
+    duty: Duty = Duty.ACTIVE
+    drain: DrainPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoneRecord:
+    """An agent that an operator marked gone. Kind `gone`, key: its id."""
+
+    agent_id: AgentId
+    name: str
+    wall_s: float
+    number: int  # counts those that were marked gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,7 @@ class RunRecord:
     kill_asked: bool = False
     kill_grace_s: float | None = None
     settled: bool = False  # terminal and acknowledged; kept until the agent has seen the forget
+    drained: bool = False  # the kill was asked for because its agent is drained
 
 
-Record: TypeAlias = FrameworkRecord | RemovedRecord | AgentRecord | TaskRecord | RunRecord
+Record: TypeAlias = FrameworkRecord | RemovedRecord | AgentRecord | GoneRecord | TaskRecord | RunRecord

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from edgerm.core.effects import Drop, Put
-from edgerm.core.ids import FrameworkId
+from edgerm.core.ids import FrameworkId, OfferId
 from edgerm.core.scheduler import Error, FrameworkSpec, Revive, Subscribed, Suppress
 from edgerm.core.tasks import Reason, TaskSignal
-from edgerm_master.core import offers
+from edgerm_master.core import draining, offers
+from edgerm_master.core.changes import FrameworkAdded, FrameworkRemoved, FrameworkUpdated
 from edgerm_master.core.effects import CloseStream, Tell
 from edgerm_master.core.events import Subscribe
 from edgerm_master.core.fairness import Client
@@ -21,6 +24,8 @@ from edgerm_master.core.world import Timer, World
 HEARTBEAT_INTERVAL_S = 15.0
 COMPLETED_FRAMEWORKS_MAX = 50
 REMOVED_MAX = 10_000
+WITHDRAWN_AT_ONCE = 200  # offers
+PAUSE_S = 0.001  # between two slices
 
 
 def subscribe(world: World, event: Subscribe) -> None:
@@ -39,12 +44,20 @@ def subscribe(world: World, event: Subscribe) -> None:
     framework.move(FrameworkSignal.SUBSCRIBE)
     framework.stream = event.stream
     framework.suppressed = set(event.suppressed_roles)
+    framework.constrain(event.constraints)
     framework.filters.clear()
     world.streams[event.stream] = framework.framework_id
     world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
     world.out.append(Put("framework", framework.framework_id, FrameworkRecord(framework.framework_id, framework.spec)))
+    if known is None:
+        world.notice(FrameworkAdded(framework))
+        for key in framework.tasks.values():
+            world.note_launch(world.tasks[key])
+    else:
+        world.notice(FrameworkUpdated(framework, "subscribed again"))
     world.tell(framework, Subscribed(framework.framework_id, HEARTBEAT_INTERVAL_S))
     resend(world, framework)
+    draining.look_at_agents(world, framework)
     offers.sweep(world)
 
 
@@ -53,9 +66,15 @@ def _refusal(world: World, event: Subscribe, known: Framework | None) -> str:
         return "Framework has been removed"
     if known is not None and known.spec.principal != event.spec.principal:
         return f"principal {event.spec.principal!r} is not the framework's principal"
-    foreign = [role for role in event.suppressed_roles if role not in event.spec.roles]
-    if foreign:
-        return f"suppressed role {foreign[0]!r} is not one of the framework's roles"
+    return foreign_role(event.spec, event.suppressed_roles, event.constraints)
+
+
+def foreign_role(spec: FrameworkSpec, suppressed: Iterable[str], constraints: Iterable[str]) -> str:
+    """What names a role that the framework does not have, in words; empty if nothing does."""
+    for what, named in (("suppressed role", suppressed), ("role of offer constraints,", constraints)):
+        for role in named:
+            if role not in spec.roles:
+                return f"{what} {role!r} is not one of the framework's roles"
     return ""
 
 
@@ -67,8 +86,7 @@ def _admit(world: World, event: Subscribe) -> Framework:
     for key, task in world.tasks.items():  # adopted from agents before their framework came back
         if key.framework_id == framework_id and not task.run.settled:
             framework.tasks[key.task_id] = key
-    for key in framework.tasks.values():
-        charge(world, world.tasks[key])
+    charge(world, (world.tasks[key] for key in framework.tasks.values()))
     return framework
 
 
@@ -80,7 +98,7 @@ def enter(world: World, framework: Framework) -> None:
 
 def _renew(world: World, framework: Framework, spec: FrameworkSpec) -> None:
     """Take over what may change; a role that is no longer named gets no more offers."""
-    framework.spec = replace(spec, user=framework.spec.user)
+    framework.spec = replace(spec, user=framework.spec.user, checkpoint=framework.spec.checkpoint)
     framework.resubscribed_wall_s = world.now.wall_s
     enter(world, framework)
 
@@ -91,9 +109,26 @@ def stream_closed(world: World, framework: Framework) -> None:
         world.streams.pop(framework.stream, None)
         framework.stream = None
     framework.asked.clear()
-    _withdraw_offers(world, framework)
+    draining.forget_told(world, framework)
+    withdraw_some(world, framework)
     framework.move(FrameworkSignal.DISCONNECT)
+    world.notice(FrameworkUpdated(framework, "its stream broke"))
     await_return(world, framework, framework.spec.failover_timeout_s)
+
+
+def withdraw_some(world: World, framework: Framework) -> None:
+    """Take offers of a framework that is away back, a slice of them; the rest in turns of its own."""
+    if framework.stream is None:
+        for offer_id in list(islice(framework.offers, WITHDRAWN_AT_ONCE)):
+            _withdraw(world, offer_id)
+        if framework.offers:
+            world.timers.set((Timer.WITHDRAW, framework.framework_id, "", ""), world.now.steady_s + PAUSE_S)
+
+
+def _withdraw(world: World, offer_id: OfferId) -> None:
+    """Nobody is told: the framework knows that its offers end with its stream."""
+    offers.take(world, offer_id)
+    world.tally.offers_rescinded += 1
 
 
 def await_return(world: World, framework: Framework, wait_s: float) -> None:
@@ -102,9 +137,19 @@ def await_return(world: World, framework: Framework, wait_s: float) -> None:
     world.timers.set((Timer.FAILOVER, framework.framework_id, "", ""), due_s)
 
 
+def expire(world: World, framework: Framework) -> None:
+    """It did not come back in time: it ends, as soon as its offers are withdrawn."""
+    if framework.offers:
+        await_return(world, framework, PAUSE_S)
+    else:
+        remove(world, framework, FrameworkSignal.EXPIRE)
+
+
 def _leave_stream(world: World, framework: Framework, why: str) -> None:
     """End the stream; with an ERROR unless the framework knows why (`why` is empty)."""
-    _withdraw_offers(world, framework)
+    draining.forget_told(world, framework)
+    for offer_id in list(framework.offers):
+        _withdraw(world, offer_id)
     framework.asked.clear()
     if framework.stream is not None:
         if why:
@@ -112,11 +157,6 @@ def _leave_stream(world: World, framework: Framework, why: str) -> None:
         world.out.append(CloseStream(framework.stream))
         world.streams.pop(framework.stream, None)
         framework.stream = None
-
-
-def _withdraw_offers(world: World, framework: Framework) -> None:
-    for offer_id in list(framework.offers):
-        offers.take(world, offer_id)
 
 
 def remove(world: World, framework: Framework, signal: FrameworkSignal, why: str = "") -> None:
@@ -142,6 +182,8 @@ def remove(world: World, framework: Framework, signal: FrameworkSignal, why: str
     _remember_removed(world, framework_id, framework.spec.name)
     world.completed = [*world.completed, framework][-COMPLETED_FRAMEWORKS_MAX:]
     world.out.append(Drop("framework", framework_id))
+    ended = "its failover timeout has passed" if signal is FrameworkSignal.EXPIRE else "torn down"
+    world.notice(FrameworkRemoved(framework, why or ended))
 
 
 def _remember_removed(world: World, framework_id: FrameworkId, name: str) -> None:

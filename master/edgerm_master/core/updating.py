@@ -6,16 +6,19 @@ master's own has none and is told once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from edgerm.core.ids import AgentId, TaskId, TaskKey
 from edgerm.core.link import Forget, Kill, Update
+from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Acknowledge, Status
 from edgerm.core.scheduler import Update as UpdateEvent
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskSignal, TaskState, advance, may
 from edgerm_master.core import offers
 from edgerm_master.core.agents import Agent
-from edgerm_master.core.frameworks import Framework
+from edgerm_master.core.fairness import Client
+from edgerm_master.core.frameworks import Completed, Framework
 from edgerm_master.core.world import Task, Timer, World
 
 RETRY_FIRST_S = 10.0
@@ -36,8 +39,21 @@ def tell_own(
     task: Task | None = None,
 ) -> None:
     """An update of the master's own: no uuid, not repeated. `state` as the framework may see it."""
+    world.tell(framework, UpdateEvent(own_status(world, task_id, agent_id, state, reason, message, task)))
+
+
+def own_status(
+    world: World,
+    task_id: TaskId,
+    agent_id: AgentId | None,
+    state: TaskState,
+    reason: Reason,
+    message: str,
+    task: Task | None,
+) -> Status:
+    """A status of the master's own."""
     silent = world.agents[agent_id].silent_wall_s if agent_id in world.agents else None
-    status = Status(
+    return Status(
         task_id,
         state,
         agent_id,
@@ -48,7 +64,12 @@ def tell_own(
         launch_id=task.key.launch_id if task else None,
         unreachable_wall_s=silent if state is TaskState.UNREACHABLE else None,
     )
-    world.tell(framework, UpdateEvent(status))
+
+
+def note_own(world: World, task: Task, reason: Reason, message: str, *, was_live: bool) -> None:
+    """The master itself has moved the task: for operators, whatever its framework is told."""
+    status = own_status(world, task.key.task_id, task.agent_id, task.run.state, reason, message, task)
+    world.note_status(task, status, was_live=was_live)
 
 
 def take_update(world: World, update: Update) -> None:
@@ -58,18 +79,30 @@ def take_update(world: World, update: Update) -> None:
         return
     state, owed, was_live = task.run.state, task.run.owed, task.live
     was_lost = state is TaskState.UNREACHABLE
-    signal = SIGNAL_OF.get(update.status.state)
+    status = _explained(task, update.status)
+    signal = SIGNAL_OF.get(status.state)
+    taken = False
     if signal is not None and may(state, signal):
-        state = advance(state, signal)
+        taken, state = True, advance(state, signal)
         if _is_owed(world, task, state):
-            owed = _bounded((*owed, update.status))
+            owed = _bounded((*owed, status))
     world.change_run(task, state=state, seq=update.seq, owed=owed)
+    world.tally.updates += 1
+    if taken:
+        world.note_status(task, status, was_live=was_live)
     if was_live and not task.live:
         release(world, task)
     if not task.live and not owed:
         settle(world, task)
-    elif was_lost or (len(owed) == 1 and owed[0] is update.status):
+    elif was_lost or (len(owed) == 1 and owed[0] is status):
         tell_owed(world, task)
+
+
+def _explained(task: Task, status: Status) -> Status:
+    """An agent does not know why it was told to kill a task; whoever hears of its end does (as in Mesos)."""
+    if task.run.drained and status.state in (TaskState.KILLING, TaskState.KILLED):
+        return replace(status, reason=Reason.AGENT_DRAINING)
+    return status
 
 
 def _bounded(owed: tuple[Status, ...]) -> tuple[Status, ...]:
@@ -98,16 +131,21 @@ def release(world: World, task: Task) -> None:
     agent = world.agents.get(task.agent_id)
     if agent is not None:
         offers.free(world, agent, task.record.task.resources)
+        world.look_at(agent)
 
 
-def charge(world: World, task: Task) -> None:
-    """The task counts for its framework's share from now on, if it lives on an agent that is there."""
-    agent = world.agents.get(task.agent_id)
-    known = task.key.framework_id in world.frameworks
-    if known and task.live and not task.charged and agent is not None and agent.joined:
-        task.charged = True
-        world.shares.enter(task.client)
-        world.shares.charge(task.client, task.record.task.resources)
+def charge(world: World, tasks: Iterable[Task]) -> None:
+    """These tasks count for their frameworks' shares from now on, as far as they live on agents that are there."""
+    held: dict[Client, list[Resources]] = {}
+    for task in tasks:
+        agent = world.agents.get(task.agent_id)
+        known = task.key.framework_id in world.frameworks
+        if known and task.live and not task.charged and agent is not None and agent.joined:
+            task.charged = True
+            held.setdefault(task.client, []).append(task.record.task.resources)
+    for client, resources in held.items():
+        world.shares.enter(client)
+        world.shares.charge(client, *resources)
 
 
 def uncharge(world: World, task: Task) -> None:
@@ -164,23 +202,33 @@ def acknowledge(world: World, framework: Framework, call: Acknowledge) -> None:
 def settle(world: World, task: Task) -> None:
     """The task has ended and its framework knows (or is gone): its agent may forget it."""
     world.timers.cancel((Timer.RETRY, task.key, "", ""))
-    framework = world.frameworks.get(task.key.framework_id)
-    if framework is not None and framework.tasks.get(task.key.task_id) == task.key:
-        del framework.tasks[task.key.task_id]
-        framework.completed.append((task.record, task.run))
+    _complete(world, task)
     world.change_run(task, settled=True, owed=())
     agent = world.agents.get(task.agent_id)
-    if agent is not None and agent.half is not None:
-        agent.half.order(Forget(task.key))
+    if agent is not None:
+        world.look_at(agent)
+        if agent.half is not None:
+            agent.half.order(Forget(task.key))
+
+
+def _complete(world: World, task: Task) -> None:
+    """Keep for people how the task ended, with its framework, also if that has ended before."""
+    key, framework = task.key, world.shown(task.key.framework_id)
+    if framework is not None and not task.run.settled:
+        if framework.tasks.get(key.task_id) == key:
+            del framework.tasks[key.task_id]
+        framework.completed.append(Completed(task.record, task.run, task.statuses))
 
 
 def end_here(world: World, task: Task, signal: TaskSignal, reason: Reason, message: str) -> None:
     """The master itself ends a task that its agent does not have: told once, forgotten at once."""
     framework = world.frameworks.get(task.key.framework_id)
+    was_live = task.live
     task.run = replace(task.run, state=advance(task.run.state, signal, task.run), owed=())
     release(world, task)
+    note_own(world, task, reason, message, was_live=was_live)
+    _complete(world, task)
     if framework is not None:
-        framework.completed.append((task.record, task.run))
         state = framework.shown(task.run.state)
         tell_own(world, framework, task.key.task_id, task.agent_id, state, reason, message, task)
     world.drop_task(task)
@@ -189,5 +237,5 @@ def end_here(world: World, task: Task, signal: TaskSignal, reason: Reason, messa
 def order_kill(world: World, agent: Agent, task: Task) -> None:
     """Let the agent end the task; without a session the next join does it."""
     if agent.half is not None:
-        agent.half.order(Kill(task.key, task.run.kill_grace_s))
+        agent.half.order(Kill(task.key, task.run.kill_grace_s, world.request))
         world.ring(agent)

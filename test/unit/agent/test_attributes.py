@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from edgerm.core.errors import Invalid
 from edgerm.wire.codec.infos import attributes_info
 from edgerm.wire.v1.infos_pb2 import AgentInfo
 from edgerm.wire.v1.resources_pb2 import Value
+from edgerm_agent import host
 from edgerm_agent.attributes import parse, told
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_.\-/]{0,20}", fullmatch=True).filter(
@@ -74,3 +77,30 @@ def test_what_is_enforced_is_told() -> None:
         "edgerm.limit.process.mem": "none",
         "edgerm.limit.wasm.mem": "wasm",
     }
+
+
+def test_the_operators_word_counts_more_than_the_boxs() -> None:
+    """What the box says of itself is told unless the operator says otherwise; the agent's own names are its own."""
+    box = {"arch": "amd64", "os": "linux"}
+    found = told({"arch": "sparc", "zone": "a"}, {"process": {"cpus": "none"}}, box)
+    assert found == {
+        "arch": "sparc",
+        "os": "linux",
+        "zone": "a",
+        "edgerm.executors": "{process}",
+        "edgerm.limit.process.cpus": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch"),
+    [("x86_64", "amd64"), ("aarch64", "arm64"), ("armv7l", "arm"), ("riscv64", "riscv64"), ("", None)],
+)
+def test_architectures_are_called_as_images_call_them(
+    machine: str, arch: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the name is not known the kernel's is told, and none where that is empty."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    kind = host.kind()
+    assert (kind.get("arch"), kind["os"]) == (arch, "linux")
+    parse(";".join(f"{name}:{value}" for name, value in kind.items()))

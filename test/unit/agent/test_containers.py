@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edgerm.core.errors import Forbidden, Invalid
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.resources import parse
-from edgerm.plugin.executor import LaunchSpec, Limits, Mount, PortMapping
+from edgerm.plugin.device import Mount
+from edgerm.plugin.executor import LaunchSpec, Limits, PortMapping
 from edgerm.wire.codec.containers import SANDBOX
 from edgerm.wire.codec.resources import resources_to_messages
 from edgerm.wire.codec.tasks import task_spec_from_bytes

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from edgerm.core.errors import NotFound
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.core.link import COAP, HTTP, Close, Credit, Data, Frame, OpenLog, OpenStats
+from edgerm.core.link import COAP, HTTP, Close, Credit, Data, Frame, OpenInput, OpenLog, OpenStats
 from edgerm.plugin.executor import Chunk, Exit, Handle, LaunchSpec
 from edgerm.testing.executors import FakeExecutor, Script
 from edgerm_agent import lane as module
@@ -32,6 +32,14 @@ class NoUsages:
         raise AssertionError(opened)
 
 
+class NoInputs:
+    """Nobody writes."""
+
+    async def send(self, opened: OpenInput, stream: LaneStream) -> None:
+        """Not here."""
+        raise AssertionError(opened)
+
+
 class Master:
     """The master's end: answers a beat whenever a frame comes, or when a test says so."""
 
@@ -39,7 +47,7 @@ class Master:
         self.frames: asyncio.Queue[Frame] = asyncio.Queue()
         self.unheard: list[Frame] = []
         self.answers = True
-        self.lane = Lane(outputs, NoUsages(), lambda: self.unheard)
+        self.lane = Lane(outputs, NoUsages(), NoInputs(), lambda: self.unheard)
         self.lane.begin(self._take)
 
     def _take(self, event: Event) -> None:

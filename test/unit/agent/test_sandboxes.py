@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,11 @@ def test_output_does_not_follow_a_tasks_links(tmp_path: Path) -> None:
     (sandboxes.make(key_of("t")) / "stdout").symlink_to(victim)
     sandboxes.save(key_of("t"), "stdout", Chunk(0, b"overwritten"))
     assert victim.read_text() == "mine"
+
+
+async def test_for_a_container(tmp_path: Path) -> None:
+    """Whoever is put into a container's sandbox may use it, and nobody else of the box gets there."""
+    key = key_of("t")
+    work = Sandboxes(tmp_path / "all", 1000, 1 << 30, lambda: {key}).make(key, shared=True)
+    assert stat.S_IMODE(work.stat().st_mode) == 0o777
+    assert stat.S_IMODE(work.parent.stat().st_mode) == 0o700

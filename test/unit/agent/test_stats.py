@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.core.link import COAP, HTTP, Carrier, Data, OpenStats, Stats, TaskUsage, usage_bytes
+from edgerm.core.link import COAP, HTTP, Carrier, Credit, Data, OpenStats, Stats, TaskUsage, usage_bytes
 from edgerm.plugin.executor import Handle, LaunchSpec, Usage
 from edgerm.testing.executors import FakeExecutor, Script
 from edgerm_agent import stats
@@ -55,7 +55,8 @@ class Reader:
         self.heard: list[Data | Stats] = []
         self.stream = LaneStream(0, self._hear)
 
-    def _hear(self, body: Data | Stats) -> None:
+    def _hear(self, body: Data | Stats | Credit) -> None:
+        assert not isinstance(body, Credit)
         self.heard.append(body)
         asyncio.get_running_loop().call_soon(self.stream.turn.set)
 

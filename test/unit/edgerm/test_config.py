@@ -18,12 +18,26 @@ class Inner(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    count: int
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    parts: tuple[Part, ...] = ()
+
+
+class Store(msgspec.Struct, frozen=True):
+    items: tuple[Item, ...] = ()
+
+
 class Settings(msgspec.Struct, frozen=True):
     name: str = "default"
     wait_s: float = 1.0
     names: tuple[str, ...] = ()
     on: bool = False
     inner: Inner = Inner()
+    store: Store = Store()
 
 
 def write(path: Path, text: str) -> Path:
@@ -57,6 +71,18 @@ def test_a_default_file_may_be_missing_but_a_named_one_may_not(tmp_path: Path) -
         ("wait_s = 'x'", "wait_s = 'x'"),
         ("[inner]\ncount = 'many'", "inner.count = 'many'"),
         ("= 1", "not TOML"),
+        ("[[store]]\nname = 'a'", "write [store] or [[store.items]]"),
+        (
+            "[[store.items]]\nname = 'a'\n[[store.items]]\nnome = 'b'",
+            "store.items[1].nome is not a setting; did you mean name?",
+        ),
+        (
+            "[[store.items]]\nname = 'a'\nparts = [{count = 1}, {cont = 2}]",
+            "store.items[0].parts[1].cont is not a setting",
+        ),
+        ("[[store.items]]\nname = 'a'\nparts = [{count = 'x'}]", "store.items[0].parts[0].count: Expected `int`"),
+        ("[[store.items]]\nparts = []", "store.items[0]: Object missing required field `name`"),
+        ("store.items = 1", "store.items = 1: Expected `array`"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, told: str) -> None:
@@ -83,7 +109,7 @@ def test_a_variable_is_read_as_toml_unless_its_setting_is_text() -> None:
 def test_every_setting_has_its_own_variable() -> None:
     """No two settings share a variable."""
     names = [variable(path) for path, _ in leaves(Settings)]
-    assert len(set(names)) == len(names) == 6
+    assert len(set(names)) == len(names) == 7
 
 
 @given(st.dictionaries(st.sampled_from(["EDGERM_NAME", "EDGERM_WAIT_S", "EDGERM_NAMES", "EDGERM_ON"]), st.text()))

@@ -11,7 +11,7 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerm_frameworks.modules import WINDOWED_STATS, windowed_stats_lines
+from edgerm_frameworks.modules import SENSOR, SPIN, WINDOWED_STATS, sensor_lines, windowed_stats_lines
 
 BUILD = Path(__file__).parents[2] / "fixtures/wasm/build.py"
 
@@ -30,35 +30,40 @@ def test_modules_are_fresh() -> None:
     """Each `.wasm` is what its `.wat` gives today (`python test/fixtures/wasm/build.py` makes them)."""
     build = load_build()
     sources = build.sources()
-    assert WINDOWED_STATS.with_suffix(".wat") in sources
+    assert {path.with_suffix(".wat") for path in (WINDOWED_STATS, SENSOR, SPIN)} <= set(sources)
     stale = [path.name for path in sources if path.with_suffix(".wasm").read_bytes() != build.assemble(path)]
     assert stale == []
 
 
 ENGINE = wasmtime.Engine()
-MODULE = wasmtime.Module.from_file(ENGINE, WINDOWED_STATS)
+MODULES = {path: wasmtime.Module.from_file(ENGINE, path) for path in (WINDOWED_STATS, SENSOR, SPIN)}
 LINKER = wasmtime.Linker(ENGINE)
 LINKER.define_wasi()
 
 
-def stats(folder: Path, text: str, *args: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `windowed_stats` on this input."""
+def run(path: Path, folder: Path, text: str, *args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a module on this input."""
     (folder / "in").write_text(text)
     wasi = wasmtime.WasiConfig()
-    wasi.argv = ["windowed_stats", *args]
+    wasi.argv = [path.stem, *args]
     wasi.stdin_file = folder / "in"
     wasi.stdout_file = str(folder / "out")
     wasi.stderr_file = str(folder / "err")
     code = 0
     with wasmtime.Store(ENGINE) as store:
         store.set_wasi(wasi)
-        start = LINKER.instantiate(store, MODULE).exports(store)["_start"]
+        start = LINKER.instantiate(store, MODULES[path]).exports(store)["_start"]
         assert isinstance(start, wasmtime.Func)
         try:
             start(store)
         except wasmtime.ExitTrap as exit_:
             code = exit_.code
     return code, (folder / "out").read_text(), (folder / "err").read_text()
+
+
+def stats(folder: Path, text: str, *args: str) -> tuple[int, str, str]:
+    """`windowed_stats` on this input."""
+    return run(WINDOWED_STATS, folder, text, *args)
 
 
 def line_of(thousandths: int) -> str:
@@ -111,3 +116,26 @@ def test_bad_arguments_are_refused(tmp_path: Path, args: tuple[str, ...]) -> Non
     code, out, err = stats(tmp_path, "1\n", *args)
     assert (code, out) == (2, "")
     assert err.startswith("usage: windowed_stats SAMPLES_PER_WINDOW")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**18 - 1), st.integers(1, 300), st.integers(1, 40))
+def test_sensor_is_exact(tmp_path_factory: pytest.TempPathFactory, seed: int, readings: int, every: int) -> None:
+    """For any arguments the sensor prints, digit for digit, what the Python double computes."""
+    result = run(SENSOR, tmp_path_factory.mktemp("sensor"), "", str(seed), str(readings), str(every), "0")
+    assert result == (0, "".join(f"{line}\n" for line in sensor_lines(seed, readings, every)), "")
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("1", "1", "1"), ("1", "1", "0", "0"), ("1", "", "1", "0"), ("-1", "1", "1", "0"), ("1" * 19, *"111")]
+)
+def test_bad_arguments_of_the_sensor_are_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """Too few, no numbers, or means of nothing are answered with the usage and code 2."""
+    assert run(SENSOR, tmp_path, "", *args) == (2, "", "usage: sensor SEED READINGS EVERY PERIOD_MS\n")
+
+
+def test_spin_tells_how_long_it_took(tmp_path: Path) -> None:
+    """One line, the nanoseconds of its work."""
+    code, out, err = run(SPIN, tmp_path, "")
+    assert (code, err) == (0, "")
+    assert int(out) > 1_000_000  # twenty million dependent steps take longer than that on any processor

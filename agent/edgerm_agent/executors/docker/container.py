@@ -9,7 +9,8 @@ from signal import Signals
 from typing import Any
 
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.executor import Exit, ExitReason, LaunchFailed, LaunchSpec, Limits, Mount, PortMapping, Usage
+from edgerm.plugin.device import DeviceNode, Mount
+from edgerm.plugin.executor import Exit, ExitReason, LaunchFailed, LaunchSpec, Limits, PortMapping, Usage
 from edgerm_agent.executors.docker import parameters
 
 AGENT, FRAMEWORK, TASK, LAUNCH = "edgerm.agent", "edgerm.framework", "edgerm.task", "edgerm.launch"
@@ -68,6 +69,7 @@ def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes:
         "NetworkMode": container.network,
         "PortBindings": _bindings(container.ports),
         "Mounts": [_mount(mount) for mount in container.mounts],
+        "Devices": [_node(node) for node in container.nodes],
         "Privileged": container.privileged,
         "PidsLimit": PIDS_MAX,
         "LogConfig": {"Type": "local", "Config": _log_config(log_bytes)},
@@ -85,6 +87,8 @@ def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes:
         body["Entrypoint"] = [spec.program]
     if spec.argv:
         body["Cmd"] = list(spec.argv)
+    if spec.stdin_open:
+        body |= {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
     if container.hostname:
         body["Hostname"] = container.hostname
     if spec.user:
@@ -116,6 +120,14 @@ def _mount(mount: Mount) -> Json:
     """As a mount, not as a `-v` text, in which a colon would mean something; what does not exist is not made."""
     kind = "volume" if mount.named else "bind"
     return {"Type": kind, "Source": mount.source, "Target": mount.container_path, "ReadOnly": mount.read_only}
+
+
+def _node(node: DeviceNode) -> Json:
+    return {
+        "PathOnHost": node.host_path,
+        "PathInContainer": node.container_path,
+        "CgroupPermissions": node.permissions,
+    }
 
 
 def _log_config(log_bytes: int) -> dict[str, str]:

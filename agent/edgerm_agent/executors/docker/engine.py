@@ -124,6 +124,15 @@ class Engine:
         """Remove the container and its anonymous volumes. A running one: `EngineError` unless `force`."""
         await self._call(lambda: _known(lambda: self._connected().remove_container(name, v=True, force=force)))
 
+    async def attach_input(self, name: str) -> socket.socket:
+        """A connection to the container's standard input, which the engine closes with it. Raises `EngineError`."""
+
+        def work() -> socket.socket:
+            raw: Any = self._connected().attach_socket(name, params={"stdin": 1, "stream": 1})
+            return socket.socket(fileno=raw._sock.detach())  # the package would keep it, and close it when it likes
+
+        return await self._call(work)
+
     async def stats(self, name: str) -> Json | None:
         """One measure of what the container uses."""
 

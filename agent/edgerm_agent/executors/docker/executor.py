@@ -13,6 +13,7 @@ from edgerm.plugin.executor import (
     Exit,
     Handle,
     Inspection,
+    Intake,
     LaunchSpec,
     Stream,
     Tell,
@@ -24,6 +25,7 @@ from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.ends import Ends
 from edgerm_agent.executors.docker.engine import Engine, EngineError
 from edgerm_agent.executors.docker.held import Held, ask, is_set, is_task
+from edgerm_agent.executors.docker.input import Input
 from edgerm_agent.executors.docker.logs import READ_BYTES_MAX, Logs, Place
 from edgerm_agent.executors.docker.pulls import Pulls
 from edgerm_agent.executors.docker.starts import Starts
@@ -216,6 +218,8 @@ class DockerExecutor:
         held = self._held.pop(key, None)
         if held is not None and held.killer is not None:
             held.killer.cancel()
+        if held is not None and held.input is not None:
+            held.input.close()
 
     async def output(self, handle: Handle, stream: Stream, offset: int, max_bytes: int, wait_s: float) -> Chunk:
         """As promised, of what the engine has kept; see `logs` for what follows when it has dropped some."""
@@ -235,6 +239,28 @@ class DockerExecutor:
         if over and place.follow:
             ended = await is_set(held.ended, min(wait_s, END_OF_LOG_S))
         return Chunk(at, data, over and ended)
+
+    async def put_input(self, handle: Handle, offset: int, data: bytes, end: bool, wait_s: float) -> Intake:
+        """As promised, while this agent runs: the engine closes the input of a container whose agent goes."""
+        held = await self._take(handle)
+        if held is None or held.ended.is_set():
+            raise NotFound(f"the container of task {handle.key} has ended: nobody reads its input")
+        if held.input is None:
+            held.input = await self._attach(held)
+        return await held.input.put(offset, data, end, wait_s)
+
+    async def _attach(self, held: Held) -> Input:
+        found = await ask(self._engine.inspect(held.name))
+        if found is None or not found["Config"].get("OpenStdin"):
+            raise NotFound("the task was not started with an open standard input")
+        connection = Input(await ask(self._engine.attach_input(held.name)))
+        if not held.ours:
+            connection.close()
+            raise NotFound("the container's input was closed when its agent was started anew")
+        if held.input is not None:  # somebody else was faster
+            connection.close()
+            return held.input
+        return connection
 
     async def usage(self, handle: Handle) -> Usage | None:
         held = await self._take(handle)
@@ -262,6 +288,8 @@ class DockerExecutor:
         tasks: list[asyncio.Task[Any]] = []
         for held in self._held.values():
             tasks += [task for task in (held.killer, held.exit) if task is not None]
+            if held.input is not None:
+                held.input.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,6 +13,7 @@ from edgerm.core.ids import AgentId, TaskKey
 from edgerm.plugin.executor import Exit, Stream
 from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.engine import EngineError
+from edgerm_agent.executors.docker.input import Input
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
@@ -35,6 +36,8 @@ class Held:
     kill_at: float | None = None
     killer: asyncio.Task[None] | None = None
     exit: asyncio.Task[Exit] | None = None
+    ours: bool = False  # started by this agent, not taken back from an earlier one
+    input: Input | None = None
     silent: set[Stream] = field(default_factory=set)  # it ended without a byte on these
 
 

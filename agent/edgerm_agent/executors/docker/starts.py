@@ -115,7 +115,8 @@ class Starts:
     async def _launch(self, spec: LaunchSpec, info: Json) -> None:
         body = self._body(spec, info)
         name = container.name_of(self._agent_id, spec.key)
-        held = self._held[spec.key] = Held(name, starting=True)  # before it exists: its end may be told at once
+        # Before it exists: its end may be told at once.
+        held = self._held[spec.key] = Held(name, starting=True, ours=True)
         slow = asyncio.get_running_loop().call_later(SLOW_S, self._say, spec.key, self._hangs)
         try:
             held.id = await self._engine.launch(name, body, lambda found: is_task(found, self._agent_id, spec.key))

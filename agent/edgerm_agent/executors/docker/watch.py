@@ -122,7 +122,7 @@ class Watch:
         self._up.clear()
         self._down.set()
         if not self._closed:
-            log.warning("the Docker engine is away; its containers are looked at again when it is back", why=str(error))
+            log.warning("the Docker engine is away: its containers are looked at when it is back", error=str(error))
             if self._retry is None or self._retry.done():
                 self._retry = asyncio.create_task(self._reconnect(), name="docker reconnect")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import wasmtime
 
-from edgerm_agent.executors.wasm_host import polling, shim
+from edgerm_agent.executors.wasm_host import mail, polling, shim
 from edgerm_agent.executors.wasm_host.values import BadModule, Facts, GuestSpec, Outcome, check, one_line, trap_text
 
 CONFIG_VERSION = 1  # raise it when `_config` changes what the compiler makes
@@ -126,7 +126,8 @@ def _facts_of(module: wasmtime.Module) -> Facts:
             functions[item.name] = not kind.params and not kind.results
         elif isinstance(kind, wasmtime.MemoryType) and item.name == "memory":
             memory_bytes = kind.limits.min * PAGE_BYTES
-    return Facts(imported, functions, memory_bytes)
+    ours = frozenset(item.name or "" for item in module.imports if item.module == mail.MODULE)
+    return Facts(imported, functions, memory_bytes, ours)
 
 
 class Guest:
@@ -147,6 +148,7 @@ class Guest:
         self._guard: wasmtime.Instance | None = None
         self._entry: wasmtime.Func | None = None
         self._last_memory_bytes = 0
+        self._mail: mail.Mail | None = None
 
     def kill(self) -> None:
         """End the guest at its next loop or call, or wake it from its sleep; before `run`: it ends at once."""
@@ -155,6 +157,8 @@ class Guest:
             if not self._closed:
                 self._engine.increment_epoch()
         self._woken.set()  # last: a sleeper that wakes must find its time over
+        if self._mail is not None:
+            self._mail.wake()
 
     def memory_bytes(self) -> int:
         """The size of its memory; after `close`, the last one."""
@@ -190,6 +194,8 @@ class Guest:
             self._engine.increment_epoch()
         if "poll_oneoff" in facts.imported:
             self._put_poll()
+        if facts.ours:
+            self._put_mail(facts.ours, spec.messages)
         if not facts.imported.isdisjoint(shim.GUARDED):
             self._put_guard(facts.imported)
         exports = self._linker.instantiate(self._store, module).exports(self._store)
@@ -211,6 +217,46 @@ class Guest:
         # A type binds itself to the first engine that sees it, and with another one the library aborts the process.
         kind = wasmtime.FuncType([i32(), i32(), i32(), i32()], [i32()])
         self._linker.define_func(shim.WASI, "poll_oneoff", kind, self._poll_oneoff, access_caller=True)
+
+    def _put_mail(self, names: frozenset[str], path: str | None) -> None:
+        i32 = wasmtime.ValType.i32
+        self._mail = mail.Mail(path)
+        if self.killed:  # the kill may have come before there was anything to wake
+            self._mail.wake()
+        if mail.SEND in names:
+            kind = wasmtime.FuncType([i32(), i32()], [i32()])
+            self._linker.define_func(mail.MODULE, mail.SEND, kind, self._message_send, access_caller=True)
+        if mail.RECEIVE in names:
+            kind = wasmtime.FuncType([i32(), i32(), i32()], [i32()])
+            self._linker.define_func(mail.MODULE, mail.RECEIVE, kind, self._message_receive, access_caller=True)
+
+    def _message_send(self, caller: wasmtime.Caller, source: int, size: int) -> int:
+        memory = caller.get("memory")
+        source, size = source & 0xFFFFFFFF, size & 0xFFFFFFFF
+        if self._mail is None or not isinstance(memory, wasmtime.Memory) or size > mail.MESSAGE_BYTES_MAX:
+            return mail.MSGSIZE
+        if source + size > memory.data_len(caller):
+            return mail.FAULT
+        try:
+            return self._mail.send(bytes(memory.read(caller, source, source + size)))
+        except Exception:  # none may leave here, see above
+            return mail.IO
+
+    def _message_receive(self, caller: wasmtime.Caller, target: int, cap: int, timeout_ms: int) -> int:
+        memory = caller.get("memory")
+        target, cap = target & 0xFFFFFFFF, cap & 0xFFFFFFFF
+        if self._mail is None or not isinstance(memory, wasmtime.Memory):
+            return mail.NOTSUP
+        if target + cap > memory.data_len(caller):
+            return mail.FAULT
+        try:
+            data = self._mail.receive(cap, timeout_ms)
+        except Exception:  # none may leave here, see above
+            return mail.IO
+        if isinstance(data, int):
+            return data
+        memory.write(caller, bytearray(data), target)
+        return len(data)
 
     def _put_guard(self, imported: frozenset[str]) -> None:
         self._guard = self._linker.instantiate(self._store, self._module_of(self._shared.shim(shim.GUARD)))
@@ -258,6 +304,8 @@ class Guest:
             if not self._closed:
                 self._closed = True
                 self._store.close()
+                if self._mail is not None:
+                    self._mail.close()
                 for module in self._modules:
                     module.close()
                 self._linker.close()
@@ -294,4 +342,6 @@ def _wasi(spec: GuestSpec) -> wasmtime.WasiConfig:
     wasi.stdout_file = f"/proc/self/fd/{spec.stdout_fd}"
     wasi.stderr_file = f"/proc/self/fd/{spec.stderr_fd}"
     wasi.preopen_dir(spec.sandbox, "/")
+    for source, path, read_only in spec.mounts:
+        wasi.preopen_dir(source, path, not read_only)
     return wasi

@@ -1,7 +1,9 @@
 """The tasks of a WASM host: a thread and two pipes each, behind the verbs that the keeper has too.
 
 `start` takes, beside the key: module (a path), argv, env [[name, value]...], sandbox, stdin or null, entry_point,
-memory_bytes or null, threads [files of CPU groups that the task's thread writes "0" into].
+memory_bytes or null, threads [files of CPU groups that the task's thread writes "0" into], mounts [[directory, where
+the guest sees it, read-only]...] or absent, stdin_open (version 2, as the keeper's), messages (the task's socket for
+messages) or null.
 
 A kill ends WASM code at its next loop or call, and sleeps at once. What else a guest may be in is a call of the
 kernel's on a file; a thread that has not ended `STUCK_S` after its kill cannot be helped: the host takes no new task
@@ -19,6 +21,7 @@ from edgerm_agent.executors.wasm_host.code_cache import CodeCache
 from edgerm_agent.executors.wasm_host.engine import MEMORY_BYTES_MAX, PAGE_BYTES, Guest, Settings, Shared
 from edgerm_agent.executors.wasm_host.values import BadModule, GuestSpec, Outcome
 from edgerm_agent.keeper import protocol
+from edgerm_agent.keeper.feeding import Feed
 from edgerm_agent.keeper.holding import ENDED, STARTING, STREAMS, Held, Holding
 from edgerm_agent.keeper.loop import Loop, Timer
 from edgerm_agent.keeper.protocol import Body, Key, Refused
@@ -70,23 +73,32 @@ class WasmHolding(Holding[WasmTask]):
         texts = _Texts(body)
         task = WasmTask(key, Guest(self._shared), memory_bytes)
         write_ends: dict[str, int] = {}
+        stdin, stdin_fd = texts.stdin, None
         try:
             for stream in STREAMS:
                 write_ends[stream] = self._open_pipe(task, stream)
+            if body.get("stdin_open"):
+                stdin_fd = self._open_feed(task, texts.stdin)
+                stdin = f"/proc/self/fd/{stdin_fd}"
             spec = GuestSpec(
                 argv=texts.argv,
                 env=texts.env,
                 sandbox=texts.sandbox,
-                stdin=texts.stdin,
+                stdin=stdin,
                 stdout_fd=write_ends["stdout"],
                 stderr_fd=write_ends["stderr"],
                 memory_bytes=memory_bytes,
                 entry_point=texts.entry_point,
+                stdin_fd=stdin_fd,
+                messages=texts.messages,
+                mounts=texts.mounts,
             )
             threading.Thread(target=self._work, args=(task, module, spec, threads), daemon=True).start()
         except (OSError, RuntimeError) as error:  # no descriptors or no threads are left
-            for write_end in write_ends.values():
-                os.close(write_end)
+            for fd in (*write_ends.values(), *(() if stdin_fd is None else (stdin_fd,))):
+                os.close(fd)
+            if task.feed is not None:
+                task.feed.close()
             task.guest.close()
             self.dropped(task)
             raise Refused(protocol.LAUNCH_FAILED, f"{self.role} host: {error}") from error
@@ -98,6 +110,8 @@ class WasmHolding(Holding[WasmTask]):
 
     def kill(self, held: WasmTask) -> None:
         held.guest.kill()
+        if held.feed is not None:  # after the epoch: a guest that waits for input wakes, and ends
+            held.feed.close()
         if held.state == STARTING and not held.prepared:
             # Its thread compiles, for the cache's benefit, and finds later that nobody waits.
             self.loop.call_threadsafe(lambda: self._failed(held, "killed while its module was being compiled"))
@@ -119,6 +133,18 @@ class WasmHolding(Holding[WasmTask]):
     def shutdown(self, grace_s: float) -> None:
         super().shutdown(grace_s)
         self._leave_if_only_stuck()
+
+    def _open_feed(self, task: WasmTask, stdin: str | None) -> int:
+        """The read end of a standard input that stays open. Raises `OSError`."""
+        source = None if stdin is None else os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            if source is not None:
+                os.close(source)
+            raise
+        task.feed = Feed(self.loop, write_end, source)
+        return read_end
 
     def _open_pipe(self, task: WasmTask, stream: str) -> int:
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -197,8 +223,9 @@ class WasmHolding(Holding[WasmTask]):
         except Exception as error:  # a fault of ours ends this task alone
             problem = repr(error)
         finally:
-            os.close(spec.stdout_fd)
-            os.close(spec.stderr_fd)
+            for fd in (spec.stdout_fd, spec.stderr_fd, spec.stdin_fd):
+                if fd is not None:  # the guest has opened its own
+                    os.close(fd)
         if problem is not None:
             task.guest.close()
             message = f"killed before it ran: {problem}" if task.guest.killed else problem
@@ -229,7 +256,10 @@ class _Texts:
         self.sandbox = _c_text("sandbox", protocol.text_of(body, "sandbox"))
         stdin = protocol.optional_text_of(body, "stdin")
         self.stdin = None if stdin is None else _c_text("stdin", stdin)
+        messages = protocol.optional_text_of(body, "messages")
+        self.messages = None if messages is None else _c_text("messages", messages)
         self.entry_point = _c_text("entry_point", protocol.text_of(body, "entry_point"))
+        self.mounts = _mounts(body)
 
 
 def _pairs(body: Body) -> list[tuple[str, str]]:
@@ -237,6 +267,13 @@ def _pairs(body: Body) -> list[tuple[str, str]]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise Refused(protocol.INVALID, "env is not a list of [name, value]")
     return [(_c_text("env", name), _c_text("env", text)) for name, text in value]
+
+
+def _mounts(body: Body) -> tuple[tuple[str, str, bool], ...]:
+    value = body.get("mounts", [])
+    if not isinstance(value, list) or not all(isinstance(mount, list) and len(mount) == 3 for mount in value):
+        raise Refused(protocol.INVALID, "mounts is not a list of [source, path, read_only]")
+    return tuple((_c_text("mounts", source), _c_text("mounts", path), bool(fixed)) for source, path, fixed in value)
 
 
 def _c_text(name: str, text: object) -> str:

@@ -24,6 +24,9 @@ class GuestSpec:
     stderr_fd: int
     memory_bytes: int | None
     entry_point: str
+    stdin_fd: int | None = None  # the read end of a pipe that `stdin` names, if it stays open
+    messages: str | None = None  # the task's socket for messages
+    mounts: tuple[tuple[str, str, bool], ...] = ()  # directories: of the host, where the guest sees it, read-only
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Facts:
     imported: frozenset[str]  # from WASI
     functions: dict[str, bool]  # exported ones; True: takes and gives nothing
     memory_bytes: int  # of its exported memory, at least
+    ours: frozenset[str] = frozenset()  # imported from us: calls for messages
 
 
 def check(facts: Facts, spec: GuestSpec) -> None:

@@ -37,12 +37,14 @@ from edgerm_agent.core.effects import (
     Effect,
     Fetch,
     FramesIn,
+    Noted,
     Release,
     Send,
     SessionBegan,
     Start,
     Stop,
     Watch,
+    What,
 )
 from edgerm_agent.core.events import (
     BeatAnswered,
@@ -85,6 +87,7 @@ class Box:
         self.request = 0
         self.number = 0
         self.sent: list[Join | Beat] = []
+        self.notes: list[Noted] = []  # for the log
 
     def happen(self, event: Event) -> list[Effect]:
         effects = self.agent.handle(event, Instant(self.now_s, 1e6 + self.now_s))
@@ -97,7 +100,9 @@ class Box:
                 case Send(request, body):
                     self.request = request
                     self.sent.append(body)
-        return effects
+                case Noted():
+                    self.notes.append(effect)
+        return [effect for effect in effects if not isinstance(effect, Noted)]
 
     def up(self, held: tuple[Handle, ...] = (), kinds: dict[str, str] | None = None) -> list[Effect]:
         """Recovered, with these executors and what they hold."""
@@ -801,3 +806,14 @@ def test_no_order_of_events_starts_a_task_twice(play: list[Event | OrderBody]) -
         starts += len(of(Start, effects))
         assert starts <= 1
         assert not (ended and of(Start, effects))
+
+
+def test_a_log_line_names_the_request_that_the_order_names(running: Box) -> None:
+    """Launch and kill are noted with the request that caused them, and an end with how it came."""
+    other = KEY._replace(launch_id=LaunchId("l9"), task_id=TaskId("t9"))
+    running.order(Launch(other, "*", replace(SPEC, task_id=other.task_id), "cli-1"))
+    running.order(Kill(KEY, None, "cli-2"))
+    running.happen(Ended(KEY, Exit(signal=15)))
+    told = [(note.what, note.key, note.request) for note in running.notes]
+    assert told[-3:] == [(What.LAUNCH, other, "cli-1"), (What.KILL, KEY, "cli-2"), (What.ENDED, KEY, "")]
+    assert running.notes[-1].status is not None and running.notes[-1].status.state is TaskState.KILLED

@@ -84,3 +84,10 @@ def test_a_long_id_and_its_hash_do_not_collide() -> None:
 def test_a_key_reads_as_a_path() -> None:
     """A key as text is framework, task and launch with slashes; ids have none, so it is never ambiguous."""
     assert str(TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))) == "f/t/l"
+
+
+def test_an_error_does_not_repeat_a_long_text() -> None:
+    """Whatever a broken file or a stranger names, the error is one line that can be read."""
+    with pytest.raises(Invalid) as error:
+        check_id("framework id", "\0" * 1024)
+    assert len(str(error.value)) < 250

@@ -29,6 +29,7 @@ from edgerm.core.link import (
     Data,
     Forget,
     Frame,
+    Gone,
     Intake,
     Join,
     JoinAnswer,
@@ -45,6 +46,7 @@ from edgerm.core.link import (
     Update,
     Welcome,
     make_session,
+    next_turn_s,
 )
 from edgerm.core.scheduler import AgentSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
@@ -525,6 +527,17 @@ def test_a_join_that_the_master_refuses_is_made_under_a_higher_number(answer: Jo
     assert again.incarnation == 2
 
 
+def test_an_agent_that_is_gone_asks_no_more() -> None:
+    """It is told why, once; nothing is due any more, whatever there is to tell."""
+    half = agent_half()
+    number, _ = ask(half)
+    assert half.join_answered(number, Gone("an operator said so"), 0.0) == Intake(gone="an operator said so")
+    half.ring()
+    half.describe(AgentSpec("other"))
+    assert (half.state, half.due_s(1e9), half.poll(1e9, ())) == (LinkState.GONE, None, None)
+    assert half.join_answered(number, Welcome(7, 15.0), 0.0) == Intake()
+
+
 def test_an_outcast_joins_again_at_once() -> None:
     """A beat that is answered "join" is followed at once by a join with a higher incarnation."""
     half = joined()
@@ -571,8 +584,41 @@ def test_a_beat_is_due_at_once_after_a_join_and_then_every_interval() -> None:
     number, _ = ask_beat(half, 10.0)
     assert half.due_s(10.0) is None
     half.beat_answered(number, BeatAnswer(), 11.0)
-    assert half.due_s(11.0) == 15.0
-    assert half.poll(14.9, ()) is None
+    due_s = half.due_s(11.0)
+    assert due_s == next_turn_s(half.agent_id, 4.0, 11.0)
+    assert half.poll(due_s - 0.1, ()) is None
+    assert half.poll(due_s, ()) is not None
+
+
+@given(st.text("0123456789abcdef", min_size=1), st.floats(0.1, 3600), st.floats(0, 1e9))
+def test_an_idle_beat_is_never_later_than_an_interval(agent_id: str, interval_s: float, now_s: float) -> None:
+    """And an agent that beats at its turn has its next one an interval after."""
+    due_s = next_turn_s(AgentId(agent_id), interval_s, now_s)
+    assert now_s < due_s <= now_s + interval_s * 1.001
+    gap_s = next_turn_s(AgentId(agent_id), interval_s, due_s) - due_s
+    assert abs(gap_s - interval_s) <= interval_s / 1000
+
+
+def test_an_idle_hour() -> None:
+    """An agent without news beats once each interval, however fast it is answered."""
+    for agent_id, begin_s in ((f"{number:032x}", 0.1 + 1234.5 * number) for number in range(50)):
+        half = AgentHalf(AgentId(agent_id), AgentSpec("h"), 1)
+        polled = half.poll(begin_s, ())
+        assert polled is not None
+        half.join_answered(polled[0], Welcome(7, 15.0), begin_s)
+        beats, now_s = 0, begin_s
+        while (now_s := half.due_s(now_s) or 0.0) < begin_s + 3600.0:
+            polled = half.poll(now_s, ())
+            assert polled is not None
+            half.beat_answered(polled[0], BeatAnswer(), now_s)
+            beats += 1
+        assert beats in (240, 241)  # the first fetches what the join led to
+
+
+def test_turns_of_many_agents_are_apart() -> None:
+    """Of a thousand agents that beat at the same moment, each tenth of the interval has some to beat next."""
+    turns = [next_turn_s(AgentId(f"{number:032x}"), 15.0, 1000.0) for number in range(1000)]
+    assert {int((turn_s - 1000.0) / 1.5) for turn_s in turns} >= set(range(10))
 
 
 @pytest.mark.parametrize("news", ["report", "frame", "ring"])
@@ -581,7 +627,7 @@ def test_news_is_told_at_once(news: str) -> None:
     half = joined()
     number, _ = ask_beat(half)
     half.beat_answered(number, BeatAnswer(), 0.0)
-    assert half.due_s(1.0) == 15.0
+    assert half.due_s(1.0) != 1.0
     match news:
         case "report":
             half.report(update(1))
@@ -655,7 +701,7 @@ def test_frames_of_an_unanswered_beat_are_sent_again() -> None:
     number, beat = ask_beat(half, 10.0)
     assert beat.frames == (first, second)
     half.beat_answered(number, BeatAnswer(), 10.0)
-    assert half.due_s(10.0) == 25.0
+    assert half.due_s(10.0) == next_turn_s(half.agent_id, 15.0, 10.0)
     number, beat = ask_beat(half, 25.0)
     assert beat.frames == ()
 

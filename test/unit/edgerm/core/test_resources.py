@@ -272,7 +272,9 @@ def test_amounts_that_are_none_are_refused(value: float) -> None:
 
 plain_items = st.text("abcxyz019._-", min_size=1, max_size=4)
 plain_bags = st.dictionaries(
-    st.from_regex(r"[A-Za-z][A-Za-z0-9_.\-/]{0,5}", fullmatch=True).map(ResourceKey),
+    st.tuples(st.from_regex(r"[A-Za-z][A-Za-z0-9_.\-/]{0,5}", fullmatch=True), st.booleans()).map(
+        lambda pair: ResourceKey(pair[0], shared=pair[1])
+    ),
     st.one_of(
         st.integers(0, SCALAR_MAX_MILLI),
         range_lists.map(coalesce),
@@ -284,8 +286,15 @@ plain_bags = st.dictionaries(
 
 @given(plain_bags)
 def test_text_comes_back_as_it_was(bag: Resources) -> None:
-    """What to_text writes of unreserved resources, parse reads back exactly."""
+    """What to_text writes of unreserved resources, shared ones among them, parse reads back exactly."""
     assert parse(to_text(bag)) == bag
+
+
+def test_a_shared_resource_as_text() -> None:
+    """`<SHARED>` stands behind the name, as in Mesos."""
+    shared = ResourceKey("picam", shared=True)
+    assert parse("picam<SHARED>:{/dev/vchiq}") == Resources({shared: frozenset(["/dev/vchiq"])})
+    assert to_text(parse("a:{x};a<SHARED>:{y}")) == "a:{x};a<SHARED>:{y}"
 
 
 @given(st.one_of(st.text(), st.text("cpus:;[]{}-,. 0123456789ab\t\n")))

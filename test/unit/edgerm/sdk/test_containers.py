@@ -11,7 +11,8 @@ from edgerm.core.ids import AgentId, FrameworkId, OfferId
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import AgentSpec, Offer, TaskSpec
 from edgerm.sdk.containers import Port, parse_port, parse_volume, ports_of
-from edgerm.sdk.tasks import Needs, Task, docker_task
+from edgerm.sdk.needs import Needs
+from edgerm.sdk.tasks import Task, docker_task
 from edgerm.wire.v1.resources_pb2 import Volume
 from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
 

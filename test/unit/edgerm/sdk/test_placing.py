@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from edgerm.core.errors import Conflict
-from edgerm.core.ids import AgentId, FrameworkId, OfferId
+from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
 from edgerm.core.instant import Instant
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import Accept, AgentSpec, Call, Decline, Offer, Offers, Revive, Status, Subscribed, Suppress
 from edgerm.sdk.core.session import Session
-from edgerm.sdk.core.values import Heard, Make
+from edgerm.sdk.core.values import Broke, Heard, Make
 from edgerm.sdk.placing import Placer
 from edgerm.sdk.tasks import Task, docker_task, process_task
-from edgerm.wire.codec.infos import attributes_info
+from edgerm.wire.codec.infos import agent_spec, attributes_info
+from edgerm.wire.v1.infos_pb2 import AgentInfo
 
 NOW = Instant(1.0, 1.0)
 
@@ -31,17 +32,17 @@ class Bench:
     def subscribed(self) -> list[Call]:
         return self._hear(Subscribed(FrameworkId("f"), 15.0))
 
-    def offer(self, *texts: str, executors: str | None = None) -> list[Call]:
+    def offer(self, *texts: str, executors: str | None = None, **attributes: str) -> list[Call]:
         """An offer of each agent: "NAME cpus:1;mem:64"; all tell that they run these `executors`: "{process}"."""
-        info = b"" if executors is None else attributes_info("host", {"zone": "a", "edgerm.executors": executors})
+        told = {} if executors is None else {"edgerm.executors": executors}
+        info = attributes_info("host", told | attributes) if told or attributes else b""
         offers = []
         for text in texts:
             name, _, resources = text.partition(" ")
             self.offered += 1
             offer_id = OfferId(f"o{self.offered}")
-            offers.append(
-                Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), AgentSpec(name, info=info))
-            )
+            agent = agent_spec(AgentInfo.FromString(info)) if info else AgentSpec(name)
+            offers.append(Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), agent))
         return self._hear(Offers(tuple(offers)))
 
     def launch(self, *tasks: Task) -> list[Call]:
@@ -133,7 +134,7 @@ def test_a_task_goes_only_where_it_can_run(bench: Bench) -> None:
     assert [spec.task_id for spec in accept.tasks] == ["t1"]
     (decline,) = bench.offer("b cpus:4;mem:64", executors="{}")
     assert isinstance(decline, Decline)
-    assert bench.placer.lacking(container.task_id) == "docker"
+    assert bench.placer.lacking(container.task_id) == "no agent here runs docker tasks yet"
     accept = bench.offer("c cpus:4;mem:64", executors="{docker}")[0]
     assert isinstance(accept, Accept)
     assert [spec.task_id for spec in accept.tasks] == ["c1"]
@@ -156,3 +157,80 @@ def test_who_waits_for_an_executor_is_told_only_after_an_offer(bench: Bench) -> 
     container = docker_task("c1", "nginx")
     bench.launch(container)
     assert bench.placer.lacking(container.task_id) is None
+
+
+def test_who_waits_for_a_device_is_told_which_no_offer_had(bench: Bench) -> None:
+    """By its name if there is none of that name, else by its id."""
+    bench.launch(process_task("t1", ["x"], cpus=1, mem=1, devices=["bay=b", "bay", "lidar=l"]))
+    bench.offer("a cpus:4;mem:64;bay:{a,c}")
+    assert bench.placer.lacking(TaskId("t1")) == "no offer so far had a device bay=b or lidar"
+
+
+def constrained(name: str, *constraints: str, cpus: float = 1.0) -> Task:
+    """A task that may run only where all of these hold."""
+    return process_task(name, ["/bin/true"], cpus=cpus, mem=1, constraints=constraints)
+
+
+def test_a_task_goes_only_where_its_constraints_hold(bench: Bench) -> None:
+    """All of them must; attributes of every type, the agent's host and its id count."""
+    bench.launch(constrained("t1", "zone=a", "line=7", "runs=x", "!old", "@hostname=host", "@agent!=a"))
+    (decline,) = bench.offer("a cpus:4;mem:64", zone="a", line="7", runs="{x,y}")
+    assert isinstance(decline, Decline)
+    accept = bench.offer(
+        "b cpus:4;mem:64",
+        zone="a",
+        line="7",
+        runs="{x,y}",
+    )[0]
+    assert isinstance(accept, Accept)
+    assert [spec.agent_id for spec in accept.tasks] == ["b"]
+
+
+def test_an_agent_on_which_nothing_may_run_is_refused_for_long(bench: Bench) -> None:
+    """So that neither side spins; one that only lacks room is asked again soon."""
+    bench.launch(constrained("t1", "zone=a", cpus=8))
+    (unfit,) = bench.offer("a cpus:16;mem:64", zone="b")
+    (small,) = bench.offer("b cpus:1;mem:64", zone="a")
+    assert isinstance(unfit, Decline) and isinstance(small, Decline)
+    assert unfit.refuse_s >= 600 and small.refuse_s <= 5
+
+
+def test_a_task_that_may_run_where_others_may_not_asks_for_offers_anew(bench: Bench) -> None:
+    """A refused agent comes back once a task waits that it can run, and only then."""
+    bench.launch(constrained("t1", "zone=a"))
+    bench.offer("b cpus:4;mem:64", zone="b")
+    assert bench.launch(constrained("t2", "zone=c")) == []
+    assert bench.launch(constrained("t3", "zone=b")) == [Revive()]
+    accept, *_ = bench.offer("b cpus:4;mem:64", zone="b")
+    assert isinstance(accept, Accept)
+    assert [spec.task_id for spec in accept.tasks] == ["t3"]
+
+
+def test_a_new_stream_has_forgotten_refusals(bench: Bench) -> None:
+    """After a new subscription every agent makes offers again without being asked."""
+    bench.launch(constrained("t1", "zone=a"))
+    bench.offer("b cpus:4;mem:64", zone="b")
+    bench.session.handle(Broke(1, "gone"), NOW)
+    bench.session.tick(Instant(100.0, 1.0))
+    bench.session.handle(Heard(2, Subscribed(FrameworkId("f"), 15.0)), NOW)
+    assert bench.launch(constrained("t2", "zone=b")) == []
+
+
+@pytest.mark.parametrize(
+    ("constraints", "words"),
+    [
+        (("zone=c",), "no agent that made an offer meets zone=c"),
+        (("zone=c", "rack"), "no agent that made an offer meets zone=c or rack"),
+        (("zone=a", "line=2"), "no agent that made an offer meets all of: zone=a and line=2"),
+        (("zone=a", "line=1"), None),
+    ],
+)
+def test_what_no_agent_meets_is_told(bench: Bench, constraints: tuple[str, ...], words: str | None) -> None:
+    """Each constraint that nobody meets, else that nobody meets all of them; nothing where only room is lacking."""
+    waiting = constrained("t1", *constraints, cpus=64)
+    bench.launch(waiting)
+    assert bench.placer.lacking(waiting.task_id) is None, "nobody has made an offer yet"
+    bench.offer("a cpus:1;mem:64", zone="a", line="1")
+    bench.offer("b cpus:1;mem:64", zone="b", line="2")
+    lacking = bench.placer.lacking(waiting.task_id)
+    assert lacking == words if words is None else (lacking or "").startswith(words)

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerm.core.errors import Conflict
-from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
+from edgerm.core.constraints import any_of
+from edgerm.core.errors import Conflict, Invalid
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
 from edgerm.core.instant import Instant
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import (
+    MESSAGE_BYTES_MAX,
     Accept,
     Acknowledge,
     AgentSpec,
+    AnswerInverse,
     Decline,
     Error,
     Event,
     Failure,
+    FrameworkSpec,
     Heartbeat,
+    InverseOffer,
+    InverseOffers,
     Kill,
+    Message,
     Offer,
     Offers,
     Reconcile,
+    Request,
     Rescind,
+    RescindInverse,
     Status,
     Subscribed,
     Suppress,
     TaskSpec,
     Update,
+    UpdateFramework,
 )
 from edgerm.core.tasks import Reason, TaskState
-from edgerm.sdk.core.session import SESSION_MOVES, Session, SessionSignal, SessionState
+from edgerm.sdk.core.moves import SESSION_MOVES, SessionSignal, SessionState
+from edgerm.sdk.core.session import Session
 from edgerm.sdk.core.values import Broke, Effect, Heard, Leave, Make, Refused, Subscribe
 from edgerm.sdk.scheduler import Scheduler
 
@@ -64,6 +77,12 @@ class Recorder(Scheduler):
         if self.fail:
             raise RuntimeError("a fault of the framework")
         self.told.append((status.task_id, status.state, status.message))
+
+    def draining(self, driver: Session, agent_id: AgentId, in_s: float | None) -> None:
+        self.told.append(("draining", agent_id, in_s))
+
+    def message(self, driver: Session, agent_id: AgentId, executor_id: ExecutorId, data: bytes) -> None:
+        self.told.append(("message", agent_id, executor_id, data))
 
     def agent_lost(self, driver: Session, agent_id: AgentId) -> None:
         self.told.append(("lost", agent_id))
@@ -412,3 +431,90 @@ def test_no_order_of_things_breaks_a_rule(story: list[str]) -> None:
         effects = world.verb()
         assert not (ended and any(isinstance(effect, Make | Subscribe) for effect in effects))
         assert world.session.state is SUBSCRIBED or not world.session.held
+
+
+NEW = FrameworkSpec("new", "u", ("a", "b"), 60.0)
+IN_A = any_of([["zone=a"]])
+
+
+def test_a_request_is_a_call(world: World) -> None:
+    """Nothing comes of it here either."""
+    world.session.request(Resources.of(cpus=4))
+    assert world.verb() == [Make(1, Request(Resources.of(cpus=4)))]
+
+
+def test_an_update_holds_for_later_subscriptions(world: World) -> None:
+    """The new description and constraints are called for, and said again on each new stream."""
+    world.session.suppress("*")
+    world.verb()
+    world.session.update_framework(NEW, {"a": IN_A})
+    assert world.verb() == [Make(1, UpdateFramework(NEW, (), {"a": IN_A}))]
+    world.broke()
+    assert world.tick() == [Subscribe(2, FrameworkId("f1"), (), {"a": IN_A}, NEW)]
+    world.hear(Subscribed(FrameworkId("f1"), 15.0))
+    world.session.suppress()
+    fewer = replace(NEW, roles=("b",))
+    world.session.update_framework(fewer)
+    assert world.verb()[-1] == Make(2, UpdateFramework(fewer, ("b",), {})), "constraints of a role go with it"
+
+
+def test_an_update_between_streams_comes_with_the_next(world: World) -> None:
+    """Nobody needs to be subscribed to change what is said of the framework."""
+    world.broke()
+    world.session.update_framework(NEW, {"a": IN_A})
+    assert world.tick() == [Subscribe(2, FrameworkId("f1"), (), {"a": IN_A}, NEW)]
+
+
+def test_a_refused_update_changes_nothing(world: World) -> None:
+    """The framework is told why, and subscribes again as it was before."""
+    world.session.update_framework(NEW, {"a": IN_A})
+    [make] = world.verb()
+    assert isinstance(make, Make)
+    world.add(world.session.handle(Refused(1, make.call, "user cannot change"), world.now))
+    assert world.scheduler.told[-1] == ("disconnected", "user cannot change")
+    assert world.tick() == [Subscribe(2, FrameworkId("f1"))]
+    assert world.session.roles == ("*",)
+
+
+def test_drained_agents_are_told(world: World) -> None:
+    """For each inverse offer the agent and in how many seconds, None where the master does not say."""
+    framework_id = FrameworkId("f")
+    first, second = (InverseOffer(OfferId(f"i{in_s}"), framework_id, AGENT, 1e9, in_s) for in_s in (5.0, None))
+    world.hear(InverseOffers((first, second)))
+    world.hear(RescindInverse(first.offer_id))
+    assert world.scheduler.told[-2:] == [("draining", AGENT, 5.0), ("draining", AGENT, None)]
+
+
+def test_inverse_offers_are_answered_by_agent(world: World) -> None:
+    """The latest one of the agent, while it stands: not once it was rescinded, nor after the stream that brought it."""
+    first, second = (InverseOffer(OfferId(name), FrameworkId("f"), AGENT, 1e9, 5.0) for name in ("i1", "i2"))
+    world.session.accept_inverse(AGENT)
+    assert world.verb() == []
+    world.hear(InverseOffers((first,)))
+    world.hear(RescindInverse(first.offer_id))
+    world.session.accept_inverse(AGENT)
+    assert world.verb() == []
+    world.hear(InverseOffers((second,)))
+    world.hear(RescindInverse(first.offer_id))
+    for answer, agreed in ((world.session.accept_inverse, True), (world.session.decline_inverse, False)):
+        answer(AGENT)
+        [make] = world.verb()
+        assert isinstance(make, Make) and make.call == AnswerInverse((second.offer_id,), agreed)
+    world.add(world.session.handle(Broke(1, "cut"), world.now))
+    world.session.accept_inverse(AGENT)
+    assert not [effect for effect in world.verb() if isinstance(effect, Make)]
+
+
+def test_messages_both_ways(world: World) -> None:
+    """A message is handed on, one is sent while the session stands, and one that is no message is refused at once."""
+    world.hear(Message(AGENT, ExecutorId(TASK), b"hello"))
+    assert world.scheduler.told[-1] == ("message", AGENT, TASK, b"hello")
+    world.session.message(AGENT, ExecutorId(TASK), b"hi")
+    assert world.verb() == [Make(world.stream, Message(AGENT, ExecutorId(TASK), b"hi"))]
+    wrong: list[Any] = [b"", bytes(MESSAGE_BYTES_MAX + 1), "a text", None]
+    for data in wrong:
+        with pytest.raises(Invalid):
+            world.session.message(AGENT, ExecutorId(TASK), data)
+    world.broke()
+    world.session.message(AGENT, ExecutorId(TASK), b"lost")
+    assert world.verb() == []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgerm.core.blobs import digest_of
+from edgerm.core.constraints import Constraint, Test
 from edgerm.core.errors import Conflict, Invalid
 from edgerm.core.ids import AgentId, FrameworkId, OfferId
 from edgerm.core.resources import Reservation, ResourceKey, Resources, coalesce, parse
 from edgerm.core.scheduler import AgentSpec, BlobRef, Offer
-from edgerm.sdk.tasks import Needs, process_task, wasm_task
+from edgerm.sdk.needs import Needs
+from edgerm.sdk.tasks import process_task, wasm_task
 from edgerm.wire.v1.tasks_pb2 import TaskInfo
 
 MODULE = BlobRef(digest_of(b"module"), 6)
@@ -52,6 +56,30 @@ def test_a_task_that_is_no_task_is_refused() -> None:
         process_task("t", ["x"], cpus=-1)
     with pytest.raises(Invalid, match="-1 ports"):
         process_task("t", ["x"], ports=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout_s": -1}, "max_completion_time must not be negative"),
+        ({"grace_s": -1}, "grace_period must not be negative"),
+        ({"devices": {"x" * 256: 1}}, "1 to 255 characters"),
+        ({"constraint": ["zone=a"]}, "no option 'constraint'; is 'constraints' meant"),
+        ({"constraints": "zone=a"}, "constraints are a list, not the text 'zone=a'"),
+        ({"constraints": [Constraint("zone", Test.MATCHES, "(")]}, "is no regular expression"),
+        ({"constraints": [7]}, "7 is no constraint"),
+    ],
+)
+def test_what_is_wrong_is_told_at_once(options: Any, words: str) -> None:
+    """Not when an offer comes, where it would end the framework, and nothing is left out without a word."""
+    with pytest.raises(Invalid, match=words):
+        process_task("t", ["true"], **options)
+
+
+def test_a_text_is_no_argv() -> None:
+    """It would be taken letter by letter."""
+    with pytest.raises(Invalid, match="are a list, not the text 'ls -l'"):
+        process_task("t", "ls -l")
 
 
 def test_an_offer_that_is_too_small_is_a_conflict() -> None:

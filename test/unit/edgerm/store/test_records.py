@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from strategies import agents, frameworks, ids, roles, spans_s, statuses, task_keys, tasks, updates
 
 from edgerm.core.errors import EdgermError, Invalid
-from edgerm.core.ids import TaskKey
+from edgerm.core.ids import AgentId, TaskId, TaskKey
 from edgerm.core.link import Update
-from edgerm.core.resources import NOTHING, Resources
+from edgerm.core.resources import NOTHING, Resources, parse
 from edgerm.core.scheduler import AgentSpec, Capability, FrameworkSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
 from edgerm.plugin.executor import Handle
 from edgerm.store.records import RecordCodec
 from edgerm_agent.core import records as agent_records
 from edgerm_master.core import records as master_records
+from edgerm_master.core.agents import DrainPlan, Duty
 
 
 class Mood(Enum):
@@ -86,16 +87,24 @@ MASTER = RecordCodec(
         "framework": (1, master_records.FrameworkRecord),
         "removed": (1, master_records.RemovedRecord),
         "agent": (1, master_records.AgentRecord),
+        "gone": (1, master_records.GoneRecord),
         "task": (1, master_records.TaskRecord),
         "run": (1, master_records.RunRecord),
     }
 )
 AGENT = RecordCodec({"task": (1, agent_records.TaskRecord), "run": (1, agent_records.RunRecord)})
 
+drain_plans = st.builds(DrainPlan, spans_s, st.none() | spans_s, st.booleans(), spans_s, spans_s)
 of_master: st.SearchStrategy[tuple[str, Any]] = st.one_of(
     st.tuples(st.just("framework"), st.builds(master_records.FrameworkRecord, ids, frameworks())),
     st.tuples(st.just("removed"), st.builds(master_records.RemovedRecord, ids, ids, st.integers(1, 2**62))),
-    st.tuples(st.just("agent"), st.builds(master_records.AgentRecord, ids, agents(), st.integers(0, 9))),
+    st.tuples(
+        st.just("agent"),
+        st.builds(
+            master_records.AgentRecord, ids, agents(), st.integers(0, 9), st.sampled_from(Duty), st.none() | drain_plans
+        ),
+    ),
+    st.tuples(st.just("gone"), st.builds(master_records.GoneRecord, ids, ids, spans_s, st.integers(1, 2**62))),
     st.tuples(st.just("task"), st.builds(master_records.TaskRecord, task_keys, roles, tasks)),
     st.tuples(
         st.just("run"),
@@ -107,6 +116,7 @@ of_master: st.SearchStrategy[tuple[str, Any]] = st.one_of(
             st.lists(statuses, max_size=2).map(tuple),
             st.booleans(),
             st.none() | spans_s,
+            st.booleans(),
             st.booleans(),
         ),
     ),
@@ -250,7 +260,32 @@ def test_a_field_with_a_default_may_be_missing() -> None:
     assert MIGRATING.decode("thing", 3, packed(name="n", size_bytes=1)) == Today("n", 1)
 
 
+def test_equal_bags_are_kept_once() -> None:
+    """Records with equal resources share them, unless they are big."""
+    codec = RecordCodec({"task": (1, TaskSpec)})
+
+    def read(resources: Resources) -> Resources:
+        blob = codec.encode("task", TaskSpec(TaskId("t"), AgentId("a"), resources))
+        task = codec.decode("task", *blob)
+        assert isinstance(task, TaskSpec)
+        assert task.resources == resources
+        return task.resources
+
+    small, big = parse("cpus:1;ports:[1-2]"), parse("gpus:{" + ",".join(f"g{n}" for n in range(500)) + "}")
+    assert read(small) is read(small)
+    assert read(big) is not read(big)
+
+
 def test_a_record_of_another_type_is_not_written() -> None:
     """A mix-up of kinds is found when it is made, not when it is read."""
     with pytest.raises(EdgermError, match="'thing' is a Today"):
         MIGRATING.encode("thing", "text")
+
+
+def test_an_agent_of_before_drains_were_known_is_active() -> None:
+    """A record without duty and drain, as earlier masters wrote it, is one of an agent in service."""
+    record = master_records.AgentRecord(AgentId("a1"), AgentSpec("box"), 7)
+    version, blob = MASTER.encode("agent", record)
+    fields = msgspec.msgpack.decode(blob)
+    del fields["duty"], fields["drain"]
+    assert MASTER.decode("agent", version, msgspec.msgpack.encode(fields)) == record

@@ -10,7 +10,7 @@ from edgerm.core.link import Join, NextPart
 from edgerm.core.resources import Reservation, ResourceKey, Resources
 from edgerm.core.scheduler import AgentSpec, Capability, Error, Offer, Offers, Reconcile, Teardown
 from edgerm.core.tasks import Reason, TaskState
-from edgerm_master.core import joining, offers, reconciling
+from edgerm_master.core import allocating, joining, reconciling
 from edgerm_master.core.updating import OWED_BYTES_MAX, OWED_MAX
 
 RUNNING = TaskState.RUNNING
@@ -163,7 +163,7 @@ def test_an_offers_event_is_bounded_in_bytes(stage: Stage) -> None:
     stage.subscribe("f1")
     events = [event.offers for event in stage.hear("f1") if isinstance(event, Offers)]
     assert sum(map(len, events)) == 5
-    assert all(_bytes(some) <= offers.OFFERS_EVENT_BYTES for some in events)
+    assert all(_bytes(some) <= allocating.OFFERS_EVENT_BYTES for some in events)
 
 
 def _bytes(some: tuple[Offer, ...]) -> int:

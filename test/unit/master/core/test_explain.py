@@ -10,6 +10,8 @@ from edgerm.core.resources import Reservation, ResourceKey, Resources
 from edgerm.core.scheduler import AgentSpec, Suppress, Teardown
 from edgerm.core.scheduler import Kill as KillCall
 from edgerm.core.tasks import TaskState
+from edgerm_master.core.allocating import SLICE_AGENTS
+from edgerm_master.core.events import Tick
 from edgerm_master.core.explain import Code, explain_framework, explain_task
 
 
@@ -72,10 +74,11 @@ def test_what_is_reserved_for_others(stage: Stage) -> None:
 
 def test_who_is_next(stage: Stage) -> None:
     """What is free and wanted by the framework is offered with the next turn."""
-    for index in range(65):
+    for index in range(SLICE_AGENTS + 1):
         stage.join(f"a{index}")
     stage.subscribe("f1")
-    assert why(stage).count(Code.OFFERED) == 64
+    stage.happen(Tick())
+    assert why(stage).count(Code.OFFERED) == SLICE_AGENTS
     assert why(stage).count(Code.NEXT) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,3 +168,79 @@ def test_more_to_share_changes_the_order() -> None:
     assert list(shares.order()) == [by_mem, by_cpu]
     shares.grow(Resources.of(mem=90), -1)
     assert list(shares.order()) == [by_cpu, by_mem]
+
+
+class Recomputed:
+    """The same ledger without any memory: the order is worked out from all that was ever done."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, int] = {}
+        self.used: dict[Client, dict[str, int]] = {}
+        self.served: Counter[str | Client] = Counter()
+        self.silent: set[Client] = set()
+
+    def share(self, *clients: Client) -> int:
+        sums: Counter[str] = Counter()
+        for client in clients:
+            sums.update(self.used[client])
+        return dominant_share(dict(sums), self.total)
+
+    def order(self) -> list[Client]:
+        competing = [client for client in self.used if client not in self.silent]
+
+        def rank(client: Client) -> tuple[tuple[int, int, str], tuple[int, int, str]]:
+            of_role = [other for other in self.used if other.role == client.role]
+            return (
+                (self.share(*of_role), self.served[client.role], client.role),
+                (self.share(client), self.served[client], client.framework_id),
+            )
+
+        return sorted(competing, key=rank)
+
+
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("grow"), amounts),
+        st.tuples(st.just("charge"), st.tuples(clients, amounts)),
+        st.tuples(st.just("refund"), st.integers(0, 30)),
+        st.tuples(st.just("compete"), st.tuples(clients, st.booleans())),
+        st.tuples(st.just("look"), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(moves)
+def test_the_order_that_is_kept_is_the_one_that_is_worked_out(told: list[tuple[str, Any]]) -> None:
+    """Whatever grew, was charged, refunded or fell silent, and whenever one looked: the order is exact."""
+    shares, model = Shares(), Recomputed()
+    standing: list[tuple[Client, Resources]] = []
+    for move, what in told:
+        if move == "grow":
+            shares.grow(what)
+            _add(model.total, what, 1)
+        elif move == "charge":
+            client, resources = what
+            shares.enter(client)
+            shares.charge(client, resources)
+            _add(model.used.setdefault(client, {}), resources, 1)
+            model.served.update((client, client.role))
+            standing.append(what)
+        elif move == "refund" and standing:
+            client, resources = standing.pop(what % len(standing))
+            shares.refund(client, resources)
+            _add(model.used[client], resources, -1)
+        elif move == "compete":
+            client, whether = what
+            shares.compete(client, whether)
+            if client in model.used:
+                (model.silent.discard if whether else model.silent.add)(client)
+        elif move == "look":
+            assert list(shares.order()) == model.order()
+    assert list(shares.order()) == model.order()
+
+
+def _add(sums: dict[str, int], resources: Resources, sign: int) -> None:
+    for key, amount in resources.items():
+        assert isinstance(amount, int)
+        sums[key.name] = sums.get(key.name, 0) + sign * amount

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from support.stage import Stage
 
+from edgerm.core.constraints import any_of
 from edgerm.core.ids import AgentId, OfferId, TaskId
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.tasks import TaskState
@@ -35,7 +36,7 @@ def one_task(world: World) -> Task:
 def leak(world: World) -> None:
     agent(world).free = NOTHING
     world.offers.clear()
-    agent(world).offers.clear()
+    agent(world).offers = ()
     framework(world).offers.clear()
 
 
@@ -58,15 +59,23 @@ def offer_without_framework(world: World) -> None:
 
 
 def offer_without_agent(world: World) -> None:
-    agent(world).offers.clear()
+    agent(world).offers = ()
 
 
 def offer_of_one_who_is_away(world: World) -> None:
     framework(world).stream = None
 
 
+def offer_of_a_dropped_role(world: World) -> None:
+    framework(world).spec = replace(framework(world).spec, roles=("other",))
+
+
+def offer_that_does_not_fit(world: World) -> None:
+    framework(world).constraints = {"*": any_of([["zone=a"]])}
+
+
 def offer_that_is_none(world: World) -> None:
-    framework(world).offers.add(OfferId("none"))
+    framework(world).offers[OfferId("none")] = None
 
 
 def task_without_agent(world: World) -> None:
@@ -105,6 +114,8 @@ BREACHES: list[tuple[Callable[[World], None], str]] = [
     (offer_without_framework, "is not among its framework's"),
     (offer_without_agent, "is not among its agent's"),
     (offer_of_one_who_is_away, "held by a framework that is away"),
+    (offer_of_a_dropped_role, "is not one that its framework takes"),
+    (offer_that_does_not_fit, "is not one that its framework takes"),
     (offer_that_is_none, "holds offer none, which is not outstanding"),
     (task_without_agent, "is not among its agent's"),
     (settled_but_live, "is settled but not ended"),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.executor import ContainerSpec, ExitReason, LaunchFailed, LaunchSpec, Limits, Mount, PortMapping
+from edgerm.plugin.device import Mount
+from edgerm.plugin.executor import ContainerSpec, ExitReason, LaunchFailed, LaunchSpec, Limits, PortMapping
 from edgerm_agent.executors.docker import container
 
 AGENT = AgentId("agent")

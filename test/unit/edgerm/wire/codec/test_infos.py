@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from strategies import agents, frameworks
 
+from edgerm.core.alternatives import executors_of
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId
 from edgerm.core.resources import parse
@@ -16,7 +17,6 @@ from edgerm.wire.codec.infos import (
     agent_info,
     agent_spec,
     attributes_info,
-    executors_told,
     framework_info,
     framework_spec,
 )
@@ -134,6 +134,10 @@ def test_attributes_reach_the_agents_message() -> None:
 
 def test_what_an_agent_runs_is_read_from_its_attribute() -> None:
     """A set of executors, maybe an empty one; text of that name, or no such attribute, tells nothing."""
-    told = {value: executors_told(attributes_info("h", {"edgerm.executors": value})) for value in ("{b,a}", "{}", "a")}
-    assert told == {"{b,a}": {"a", "b"}, "{}": frozenset(), "a": None}
-    assert executors_told(b"") is None
+
+    def told(value: str) -> tuple[str, ...] | None:
+        info = AgentInfo.FromString(attributes_info("h", {"edgerm.executors": value}))
+        return executors_of(agent_spec(info))
+
+    assert [told("{b,a}"), told("{}"), told("a")] == [("a", "b"), (), None]
+    assert executors_of(AgentSpec("h")) is None

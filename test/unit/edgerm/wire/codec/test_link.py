@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import (
     agent_ids,
@@ -86,6 +86,19 @@ DECODERS: list[Callable[[bytes], object]] = [
 def test_a_join_survives_the_wire(join: link.Join) -> None:
     """Agent, tasks with and without a blob, part and more are read as written."""
     assert decode_join(encode_join(join)) == join
+
+
+@given(joins)
+def test_a_task_that_is_known_is_not_read_again(join: link.Join) -> None:
+    """What the master knows of a task stands in for what the agent says of it; all else is read as written."""
+    assume(len({report.key for report in join.tasks}) == len(join.tasks))
+    known = {report.key: report.task for report in join.tasks[:1]}
+    message = pb.Join.FromString(encode_join(join))
+    for report in message.tasks[:1]:
+        report.task.info = b"unreadable"
+    read = decode_join(message.SerializeToString(), known.get)
+    assert read == join
+    assert all(report.task is known[report.key] for report in read.tasks[:1])
 
 
 @given(join_answers)

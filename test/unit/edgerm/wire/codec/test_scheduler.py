@@ -29,12 +29,12 @@ from edgerm.core.scheduler import (
     Offers,
     Subscribed,
 )
+from edgerm.wire.codec.events import event_to_message
 from edgerm.wire.codec.infos import attributes_info
 from edgerm.wire.codec.scheduler import (
     Reading,
     call_from_message,
     call_type,
-    event_to_message,
     subscription_from_message,
 )
 from edgerm.wire.codec.scheduler_client import call_to_message, event_from_message, subscribe_message
@@ -130,8 +130,8 @@ def test_some_calls_need_no_body(kind: CallMessage.Type.ValueType) -> None:
 
 def test_a_call_that_is_not_built_is_named() -> None:
     """The face counts it and answers 202."""
-    message = CallMessage(type=CallMessage.REQUEST, request=CallMessage.Request())
-    assert call_from_message(message) == Reading(None, ("REQUEST",))
+    message = CallMessage(type=CallMessage.RECONCILE_OPERATIONS, reconcile_operations=CallMessage.ReconcileOperations())
+    assert call_from_message(message) == Reading(None, ("RECONCILE_OPERATIONS",))
 
 
 def test_operations_that_are_not_built_are_named() -> None:
@@ -273,7 +273,9 @@ def test_a_failure_of_an_executor_has_a_status() -> None:
     [
         EventMessage(),
         EventMessage(type=EventMessage.UNKNOWN),
-        EventMessage(type=EventMessage.INVERSE_OFFERS, inverse_offers=EventMessage.InverseOffers()),
+        EventMessage(
+            type=EventMessage.UPDATE_OPERATION_STATUS, update_operation_status=EventMessage.UpdateOperationStatus()
+        ),
     ],
 )
 def test_events_of_no_use_are_passed_over(message: EventMessage) -> None:

@@ -1,0 +1,65 @@
+"""What an earlier master stored becomes the world again; everybody in it is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgerm.core.ids import TaskKey
+from edgerm_master.core import departing, draining, subscribing
+from edgerm_master.core.agents import Agent
+from edgerm_master.core.frameworks import Framework
+from edgerm_master.core.records import (
+    AgentRecord,
+    FrameworkRecord,
+    GoneRecord,
+    Record,
+    RemovedRecord,
+    RunRecord,
+    TaskRecord,
+)
+from edgerm_master.core.world import Task, World
+
+
+def recover(world: World, records: Iterable[Record]) -> None:
+    """Fill the empty world, and set the clocks of who has to come back."""
+    what: dict[TaskKey, TaskRecord] = {}
+    runs: dict[TaskKey, RunRecord] = {}
+    left: list[RemovedRecord | GoneRecord] = []
+    for record in records:
+        match record:
+            case FrameworkRecord(framework_id, spec):
+                world.frameworks[framework_id] = Framework(framework_id, spec)
+            case RemovedRecord() | GoneRecord():
+                left.append(record)
+            case AgentRecord(agent_id, spec, incarnation, duty, plan):
+                agent = world.agents[agent_id] = Agent(agent_id, spec, incarnation, duty=duty)
+                if plan is not None:
+                    draining.recovered(world, agent, plan)
+            case TaskRecord():
+                what[record.key] = record
+            case RunRecord():
+                runs[record.key] = record
+    left.sort(key=lambda record: record.number)
+    world.removed = {record.framework_id: record for record in left if isinstance(record, RemovedRecord)}
+    world.gone = {record.agent_id: record for record in left if isinstance(record, GoneRecord)}
+    for key, record in what.items():
+        _recover_task(world, Task(record, runs[key]))
+    for framework in world.frameworks.values():
+        subscribing.enter(world, framework)
+        wait_s = max(framework.spec.failover_timeout_s, world.settings.recovery_s)
+        subscribing.await_return(world, framework, wait_s)
+    for agent in world.agents.values():
+        if agent.agent_id in world.gone:
+            departing.recovered(world, agent)
+        else:
+            due_s = world.now.steady_s + world.settings.recovery_s
+            world.timers.set(agent.agent_id, due_s)
+
+
+def _recover_task(world: World, task: Task) -> None:
+    key = task.key
+    world.tasks[key] = task
+    world.agents[task.agent_id].hold(key)
+    framework = world.frameworks.get(key.framework_id)
+    if framework is not None and not task.run.settled:
+        framework.tasks[key.task_id] = key
