@@ -1,17 +1,14 @@
 """Tables and charts in plain text, and the one place that writes them into a page, between two marks.
 
-What does not live here: what is measured. A chart is log-log, so that what grows in proportion is a straight line and
-what does not grow lies flat.
+What does not live here: what is measured. A chart draws a bar for each size: what does not grow has bars of one length.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-WIDTH, HEIGHT = 56, 14
-SIGNS = "ox+*#@%&"
+WIDTH = 48  # of the longest bar
 
 
 def replace_between(page: Path, name: str, text: str) -> None:
@@ -34,37 +31,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def chart(title: str, sizes: Sequence[int], curves: Mapping[str, Sequence[float]], unit: str) -> str:
-    """Curves over sizes, both axes logarithmic, as a block of plain text.
-
-    At most as many curves as there are signs; a point that covers another one hides it.
-    """
-    values = [value for curve in curves.values() for value in curve]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    high = max(high, low + 1)
-    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
-    for sign, curve in zip(SIGNS, curves.values(), strict=False):
+    """Bars over sizes, a group for each curve with a scale of its own, as a block of plain text."""
+    lines = [f"{title} ({unit})"]
+    margin = max(map(len, curves))
+    for name, curve in curves.items():
+        longest = max(curve)
+        lines.append("")
         for size, value in zip(sizes, curve, strict=True):
-            grid[_row(value, low, high)][_column(size, sizes)] = sign
-    lines = [f"{title} ({unit})", ""]
-    for row, cells in enumerate(grid):
-        power = high - row * (high - low) / (HEIGHT - 1)
-        whole = any(_row(10.0**step, low, high) == row for step in range(low, high + 1))
-        label = f"{10 ** round(power):g}" if whole else ""
-        lines.append(f"{label:>8} |{''.join(cells).rstrip()}")
-    axis = [" "] * (WIDTH + 8)
-    for size in sizes:
-        text, at = f"{size:,}", _column(size, sizes)
-        axis[at : at + len(text)] = text
-    lines += [" " * 9 + "+" + "-" * WIDTH, " " * 10 + "".join(axis).rstrip() + "  agents", ""]
-    lines += [f"    {sign}  {name}" for sign, name in zip(SIGNS, curves, strict=False)]
-    return "```text\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+            label = name if size == sizes[0] else ""
+            bar = "#" * round(WIDTH * value / longest)
+            lines.append(f"{label:<{margin}}  {size:>6,} agents  {number(value):>7} |{bar}")
+    return "```text\n" + "\n".join(lines) + "\n```"
 
 
-def _row(value: float, low: int, high: int) -> int:
-    part = (math.log10(value) - low) / (high - low)
-    return min(max(round((HEIGHT - 1) * (1 - part)), 0), HEIGHT - 1)
-
-
-def _column(size: int, sizes: Sequence[int]) -> int:
-    first, last = math.log10(sizes[0]), math.log10(sizes[-1])
-    return round((WIDTH - 1) * (math.log10(size) - first) / (last - first))
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

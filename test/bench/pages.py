@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import scale, scale_sweeps
-from bench.charts import chart, replace_between, table
+from bench.charts import chart, number, replace_between, table
 from bench.report import Figure, Report
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -40,8 +40,8 @@ def _scale(report: Report) -> str:
         curves = _curves(report, [f"{name}, {{size}} agents, {frameworks} frameworks" for name in scale.CHANGES])
         title = f"One change, {frameworks} framework{'s' if frameworks > 1 else ''}: the core's CPU time, best round"
         parts += [_chart(report, title, curves, "µs"), ""]
-    title = "SUBSCRIBE and REVIVE, all agents offered, with encoding: CPU time, best round"
-    parts += [_chart(report, title, _sweeps(report), "ms"), ""]
+    title = "SUBSCRIBE and REVIVE, all agents offered, with encoding: CPU time for each agent, best round"
+    parts += [_chart(report, title, _sweeps(report), "µs"), ""]
     slices = [figure for figure in report.figures if figure.what.endswith("longest slice")]
     weights = [figure for figure in report.figures if figure.what.startswith(("memory", "rounds"))]
     holds = [figure for figure in report.figures if figure.what.startswith("real master")]
@@ -49,14 +49,9 @@ def _scale(report: Report) -> str:
 
 
 def _sweeps(report: Report) -> dict[str, list[float]]:
-    """The whole call's cost in ms, by call and encoding."""
-    found: dict[str, list[float]] = {}
-    for call in scale_sweeps.CALLS:
-        for encoding in ("protobuf", "JSON"):
-            name = f"{call}, {encoding}"
-            [each] = _curves(report, [f"{name}, {{size}} agents: CPU for each agent"]).values()
-            found[name] = [value * size / 1000 for value, size in zip(each, _sizes(report), strict=True)]
-    return found
+    """What a call costs for each agent, by call and encoding: flat where the whole grows in proportion."""
+    calls = [f"{call}, {encoding}" for call in scale_sweeps.CALLS for encoding in ("protobuf", "JSON")]
+    return _curves(report, [f"{call}, {{size}} agents: CPU for each agent" for call in calls])
 
 
 def _growth(report: Report) -> str:
@@ -72,7 +67,7 @@ def _growth(report: Report) -> str:
         rows.append([name, *cells, f"≤ {scale.GROWTH_MOST}" if name in scale.GATED else "–"])
     sizes = _sizes(report)
     head = [f"CPU time at {sizes[-1]:,} / at {sizes[-2]:,} agents, best rounds"]
-    return table([*head, *(f"{number} frameworks" for number in scale.FRAMEWORKS), "goal"], rows)
+    return table([*head, *(f"{count} frameworks" for count in scale.FRAMEWORKS), "goal"], rows)
 
 
 def _sizes(report: Report) -> list[int]:
@@ -101,18 +96,14 @@ def _rows(figures: list[Figure]) -> str:
     rows = []
     for figure in figures:
         values = (min(figure.values), figure.median, max(figure.values))
-        rows.append([figure.what, *map(_number, values), figure.unit])
+        rows.append([figure.what, *map(number, values), figure.unit])
     return table(["what", "min", "median", "max", "unit"], rows)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _plain(subject: str) -> Callable[[Report], str]:
     def section(report: Report) -> str:
         rows = [
-            [figure.what, _number(figure.median), figure.unit] for figure in report.figures if figure.subject == subject
+            [figure.what, number(figure.median), figure.unit] for figure in report.figures if figure.subject == subject
         ]
         return "\n".join([surroundings(report), "", table(["what", "measured once", "unit"], rows)])
 

@@ -71,6 +71,24 @@ async def test_all_agents_find_one_keeper(tmp_path: Path, holder: HolderProcess)
         await other.close()
 
 
+async def test_whoever_started_it_may_die_meanwhile(tmp_path: Path, holder: HolderProcess) -> None:
+    """A keeper that nobody waits for any more serves the next agent all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [*keeper_command(), str(tmp_path), "keeper", "--ready", str(writing)]
+    with subprocess.Popen(argv, pass_fds=(writing,)) as started:
+        os.close(writing)
+        lock = tmp_path / "keeper.lock"
+        while not (lock.exists() and lock.read_text()):
+            assert started.poll() is None
+            await asyncio.sleep(0.01)
+        connection = await holder.ensure()
+        assert keeper_pid(tmp_path) == started.pid
+        assert (await call(connection, "list"))["tasks"] == []
+        await holder.shutdown(force=True)
+        assert started.wait(DEADLINE_S) == 0
+
+
 async def test_a_second_keeper_leaves(tmp_path: Path, holder: HolderProcess) -> None:
     """A keeper started on a directory that has one exits with a code of its own and disturbs nothing."""
     connection = await holder.ensure()

@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from edgerm_agent.keeper import containers
 from edgerm_agent.keeper.holding import H, Holding
@@ -46,7 +47,8 @@ def run(argv: list[str], make: Callable[[Loop], Holding[H]]) -> int:
         _leave_when_idle(loop, server, holding)
     if "--ready" in options:
         ready = int(options["--ready"])
-        os.write(ready, b"\n")
+        with suppress(BrokenPipeError):  # who started us has died meanwhile: the next agent finds us serving
+            os.write(ready, b"\n")
         os.close(ready)
     loop.run()
     loop.close()
