@@ -15,10 +15,11 @@ from edgerm.core.scheduler import FrameworkSpec, Offer, Status
 from edgerm.core.tasks import TaskState
 from edgerm.sdk.agents import Agent
 from edgerm.sdk.builds import Build
-from edgerm.sdk.cluster import Cluster, Result, TaskHandle, connect
+from edgerm.sdk.cluster import Cluster, connect
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.driver import Driver, framework
 from edgerm.sdk.finding import Found, find
+from edgerm.sdk.handle import Result, TaskHandle
 from edgerm.sdk.offered import attributes
 from edgerm.sdk.operator import Operator
 from edgerm.sdk.resuming import IdFile, resume, watch_tasks

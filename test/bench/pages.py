@@ -67,7 +67,7 @@ def _growth(report: Report) -> str:
         rows.append([name, *cells, f"≤ {scale.GROWTH_MOST}" if name in scale.GATED else "–"])
     sizes = _sizes(report)
     head = [f"CPU time at {sizes[-1]:,} / at {sizes[-2]:,} agents, best rounds"]
-    return table([*head, *(f"{count} frameworks" for count in scale.FRAMEWORKS), "goal"], rows)
+    return table([*head, *(f"{count} framework{'s' if count > 1 else ''}" for count in scale.FRAMEWORKS), "goal"], rows)
 
 
 def _sizes(report: Report) -> list[int]:

@@ -12,7 +12,7 @@ from support.processes import Box, running_box
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, TaskState
 from edgerm.sdk import Cluster, connect
-from edgerm.sdk.cluster import TaskHandle
+from edgerm.sdk.handle import TaskHandle
 from edgerm_agent.keeper.processes import READ_BYTES
 from edgerm_agent.keeper.protocol import PAYLOAD_BYTES_MAX
 from edgerm_agent.keeper.ring import RING_BYTES

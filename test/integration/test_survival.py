@@ -21,8 +21,9 @@ from edgerm.core.errors import Unavailable
 from edgerm.core.scheduler import Offer, Status
 from edgerm.core.tasks import TaskState
 from edgerm.sdk import Cluster, Driver, Scheduler, Session, connect, framework, process_task
-from edgerm.sdk.cluster import TaskHandle, TaskOptions
+from edgerm.sdk.cluster import TaskOptions
 from edgerm.sdk.core.moves import SessionState
+from edgerm.sdk.handle import TaskHandle
 
 SEED = int(os.environ.get("EDGERM_SURVIVAL_SEED") or secrets.randbits(32))
 PROCESSES, MODULES, KILLS_EACH = 200, 50, 10
