@@ -73,9 +73,9 @@ class LoadAgent:
         told = link_pb2.BeatAnswer.FromString(answer.body)
         if told.join:
             raise RuntimeError("the master does not know a session of the load any more")
-        for _ in range(told.persisted - self._persisted):
+        for _ in range(told.persisted - self._persisted):  # 0 is told of a beat without updates
             pending.popleft()
-        self._persisted = told.persisted
+        self._persisted = max(self._persisted, told.persisted)
         for order in told.orders:
             if order.number > self._beat.seen:
                 self._beat.seen = order.number
