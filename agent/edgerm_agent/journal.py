@@ -17,6 +17,7 @@ from edgerm.store import api
 from edgerm.store.records import RecordCodec
 from edgerm_agent.core.records import Record, RunRecord, TaskRecord
 
+JOURNAL: Final = "journal.db"  # in the data directory
 CODEC: Final = RecordCodec({"task": (1, TaskRecord), "run": (1, RunRecord)})
 SELF_VERSION: Final = 1
 SELF: Final = "self"

@@ -11,7 +11,6 @@ What does not live here: who runs what (`roster`), how people are asked (`edgerm
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import stat
@@ -24,16 +23,15 @@ from typing import Final
 
 from edgerm.core.errors import Conflict, EdgermError, Invalid
 from edgerm.core.ids import AgentId
-from edgerm.store.datadir import LOCK_NAME, explained
+from edgerm.store.datadir import LOCK_NAME, explained, lock_alone
 from edgerm.store.sqlite import SqliteStore
 from edgerm_agent import engines, host
 from edgerm_agent.config import Config
-from edgerm_agent.core.records import Phase, Record, RunRecord
-from edgerm_agent.journal import inspect
+from edgerm_agent.core.records import Phase, RunRecord, executors_of
+from edgerm_agent.journal import JOURNAL, inspect
 from edgerm_agent.keeper import members
 from edgerm_agent.roster import DOCKER, NO_PACKAGE, Roster
 
-JOURNAL: Final = "journal.db"
 FOLDERS: Final = ("sandboxes", "blobs", "wasm-code")
 FILES: Final = tuple(
     f"{name}.{suffix}" for name in ("keeper", "wasm-host", "wasm-host-2") for suffix in ("sock", "log", "lock")
@@ -131,12 +129,8 @@ def _locked(path: Path) -> Iterator[None]:
     with explained(path, REMEDY):
         lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(lock, 20, 0).decode(errors="replace").strip()
-            who = f"as process {pid}" if pid else "as a process that does not say which"
-            raise Conflict(f"an agent runs in {path}, {who}: stop it first, its tasks run on meanwhile") from None
+        if holder := lock_alone(lock):
+            raise Conflict(f"an agent runs in {path}, as {holder}: stop it first, its tasks run on meanwhile")
         yield
         os.ftruncate(lock, 0)
     finally:
@@ -152,17 +146,12 @@ def _look(path: Path) -> Found:
         path,
         agent_id,
         len(live),
-        _executors(records, {str(record.key) for record in live}),
+        executors_of(records),
         _count(path / "sandboxes"),
         _count(path / "blobs"),
         sum(_sizes(path)),
         tuple(name for name in names if name not in {LOCK_NAME, *FILES, *LAST, *FOLDERS}),
     )
-
-
-def _executors(records: list[Record], live: set[str]) -> frozenset[str]:
-    whats = (record for record in records if not isinstance(record, RunRecord))
-    return frozenset(record.task.executor for record in whats if str(record.key) in live)
 
 
 def _count(folder: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,11 @@ from edgerm_agent.containers import Allowed
 from edgerm_agent.core.agent import Agent, Identity
 from edgerm_agent.core.effects import MessageIn
 from edgerm_agent.core.events import Described, ExecutorFound, InstanceChanged, Recovered
-from edgerm_agent.core.records import Phase, Record, RunRecord, TaskRecord
+from edgerm_agent.core.records import executors_of
 from edgerm_agent.devices.declared import DeclaredDevices
 from edgerm_agent.executors.users import own_name
 from edgerm_agent.input import Inputs
-from edgerm_agent.journal import Journal, Life
+from edgerm_agent.journal import JOURNAL, Journal, Life
 from edgerm_agent.lane import Lane
 from edgerm_agent.launch import Users
 from edgerm_agent.link import Link, carrier_of
@@ -70,7 +70,7 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
         data = DataDir.open(settings.data_path, "agent")
         stack.callback(data.close)
         _let_through(data.path, settings)
-        store = SqliteStore(data.path / "journal.db")
+        store = SqliteStore(data.path / JOURNAL)
         stack.callback(store.close)
         journal = Journal(store)
         life = journal.begin(AgentId(secrets.token_hex(16)))
@@ -185,13 +185,6 @@ async def _show(stack: AsyncExitStack, port: int | None) -> int:
 def _identity(life: Life, spec: AgentSpec, settings: Config) -> Identity:
     carrier = carrier_of(settings.masters[0])
     return Identity(life.agent_id, spec, life.incarnation, host.boot_id(), secrets.token_bytes(32), carrier)
-
-
-def executors_of(records: Iterable[Record]) -> frozenset[str]:
-    """The executors that may still hold tasks of the journal."""
-    kept = list(records)
-    live = {record.key for record in kept if isinstance(record, RunRecord) and record.phase is not Phase.ENDED}
-    return frozenset(record.task.executor for record in kept if isinstance(record, TaskRecord) and record.key in live)
 
 
 def _let_through(path: Path, settings: Config) -> None:

@@ -104,7 +104,7 @@ async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None,
     if status.agent_id is not None and status.state not in NEVER_RAN and status.reason not in NOT_STARTED:
         await _pour_both(cluster, handle, interactive=interactive)
     status = await handle.ended()
-    if status.state.name != "FINISHED":
+    if status.state is not TaskState.FINISHED:
         _say(_story(status))
     return exit_status(status)
 
@@ -170,7 +170,7 @@ def _forget_stdout() -> None:
 async def _detach(handle: TaskHandle) -> bool:
     """Whether it runs, or has ended well already."""
     status = await _await_start(handle)
-    if status.state.terminal and status.state.name != "FINISHED":
+    if status.state.terminal and status.state is not TaskState.FINISHED:
         _say(_story(status))
         return False
     sys.stdout.write(f"{handle.task_id}\n")

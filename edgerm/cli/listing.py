@@ -1,4 +1,4 @@
-"""`edgerm ps`, `agents`, `frameworks`, `offers`: what the master knows, as lists."""
+"""`edgerm ps`, `agents`, `frameworks`, `roles`, `offers`: what the master knows, as lists."""
 
 from __future__ import annotations
 
@@ -218,9 +218,11 @@ def _agent_row(agent: master_pb2.Response.GetAgents.Agent) -> dict[str, Any]:
 
 def agent_state(agent: master_pb2.Response.GetAgents.Agent) -> str:
     """How its link stands, and DRAINING, DRAINED or DEACTIVATED if that is how an operator wants it."""
+    from edgerm.wire.v1 import infos_pb2  # noqa: PLC0415
+
     link = str(agent.link_state or ("joined" if agent.active else "unreachable"))
     if agent.HasField("drain_info"):
-        duty = "DRAINED" if agent.drain_info.state == 2 else "DRAINING"
+        duty = "DRAINED" if agent.drain_info.state == infos_pb2.DRAINED else "DRAINING"
     else:
         duty = "DEACTIVATED" if agent.deactivated else ""
     return duty if duty and link == "joined" else f"{duty} ({link})" if duty else link

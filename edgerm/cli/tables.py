@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgerm.core.attributes import number_text
+
 Row = Mapping[str, Any]
 
 
@@ -32,7 +34,7 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
+        return number_text(value)
     return str(value)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from edgerm.core.resources import Amount, ResourceKey, Resources
+from edgerm.core.resources import ResourceKey, Resources
 
 MESOS_RESOURCES = frozenset({"cpus", "mem", "disk", "ports", "gpus"})
 """Names that have a meaning of their own: no device may be called so."""
@@ -39,6 +39,6 @@ def resources_of(devices: Iterable[Device]) -> Resources:
 def items(resources: Resources) -> Iterator[tuple[str, str]]:
     """Every item of every set: (name of the resource, item), in order."""
     for key in sorted(resources):
-        amount: Amount = resources[key]
+        amount = resources[key]
         if isinstance(amount, frozenset):
             yield from ((key.name, item) for item in sorted(amount))

@@ -20,6 +20,7 @@ from edgerm.core.tasks import Reason, Source, TaskState
 
 REFUSE_DEFAULT_S = 5.0
 REFUSE_MAX_S = 365 * 86400.0
+KILL_GRACE_S = 3.0  # from the polite signal to the last one, of a task that does not say (mesos-v1 6.5)
 MESSAGE_BYTES_MAX = 64 * 1024  # of a message between a framework and a task
 
 

@@ -21,7 +21,7 @@ from edgerm.core.ids import AgentId, FrameworkId, TaskId
 from edgerm.core.scheduler import BlobRef, FrameworkSpec, Status
 from edgerm.core.tasks import Source, TaskState
 from edgerm.sdk.agents import Agent, agents_of
-from edgerm.sdk.builds import Build, spelt_out
+from edgerm.sdk.builds import KINDS, Build, spelt_out
 from edgerm.sdk.containers import Ports
 from edgerm.sdk.devices import Devices
 from edgerm.sdk.driver import Driver, framework
@@ -216,7 +216,7 @@ class Cluster:
             "grace_s": options.get("grace_s"),
             "timeout_s": options.get("timeout_s"),
         }
-        if sum(kind in options for kind in ("wasm", "process", "docker")) != 1:
+        if sum(kind in options for kind in KINDS) != 1:
             raise Invalid("a task needs one of wasm=MODULE, process=[PROGRAM, …] and docker=IMAGE")
         args = options.get("args", ())
         check_list("arguments", args)

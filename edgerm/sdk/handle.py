@@ -56,6 +56,10 @@ class TaskHandle:
         """Where it runs."""
         return self.status.agent_id
 
+    @property
+    def _name(self) -> Name:
+        return Name(self.task_id, self._cluster.framework_id)
+
     def told(self, status: Status) -> None:
         """A new status."""
         self.status = status
@@ -97,8 +101,7 @@ class TaskHandle:
     async def logs(self, *, stderr: bool = False, follow: bool = True) -> AsyncIterator[bytes]:
         """Its output as it comes, from the beginning; with `follow` until it has ended."""
         await self.started()
-        name = Name(self.task_id, self._cluster.framework_id)
-        async for chunk in self._cluster.operator.read_log(name, stderr=stderr, follow=follow):
+        async for chunk in self._cluster.operator.read_log(self._name, stderr=stderr, follow=follow):
             yield chunk.data
 
     async def send(self, data: bytes) -> None:
@@ -136,8 +139,7 @@ class TaskHandle:
     async def _live_input(self) -> TaskInput:
         await self.started()
         if self._input is None:
-            name = Name(self.task_id, self._cluster.framework_id)
-            self._input = TaskInput(self._cluster.operator, name, lambda: not self.status.state.terminal)
+            self._input = TaskInput(self._cluster.operator, self._name, lambda: not self.status.state.terminal)
         return self._input
 
     async def _output(self, status: Status) -> tuple[bytes, int]:
@@ -147,7 +149,7 @@ class TaskHandle:
         output, end = bytearray(), 0
         try:
             async with self._cluster.reading:
-                async for chunk in self._cluster.operator.read_log(Name(self.task_id, self._cluster.framework_id)):
+                async for chunk in self._cluster.operator.read_log(self._name):
                     output += chunk.data
                     end = chunk.offset + len(chunk.data)
         except EdgermError:

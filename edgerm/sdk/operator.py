@@ -6,7 +6,7 @@ What does not live here: how answers are shown (`edgerm.cli`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from edgerm.core.errors import NotFound, Unavailable
 from edgerm.core.tasks import TaskState
@@ -22,6 +22,9 @@ ANSWER_BYTES_MAX = 256 << 20
 RECORD_BYTES_MAX = 16 << 20
 HEADERS = {"Content-Type": PROTOBUF, "Accept": PROTOBUF}
 
+_Own: TypeAlias = operator_pb2.Call
+AboutTask: TypeAlias = _Own.KillTask | _Own.Explain | _Own.ReadStats | _Own.WriteInput | _Own.ReadLog
+
 
 class Name(NamedTuple):
     """A task as a person names it: by its id or a unique beginning of it, perhaps with its framework."""
@@ -35,6 +38,12 @@ class Name(NamedTuple):
             return False
         task_id = task.task_id.value
         return task_id == self.task_id if exact else task_id.startswith(self.task_id)
+
+    def write_to(self, call: AboutTask) -> None:
+        """Make `call` one about the task that is named."""
+        call.task_id.value = self.task_id
+        if self.framework_id is not None:
+            call.framework_id.value = self.framework_id
 
 
 class Chunk(NamedTuple):
@@ -96,9 +105,7 @@ class Operator:
     async def kill(self, name: Name, grace_s: float | None = None) -> TaskState:
         """Ask for a task's end, whatever its framework thinks; answers its state as it was then."""
         call = operator_pb2.Call(type=operator_pb2.Call.KILL_TASK)
-        call.kill_task.task_id.value = name.task_id
-        if name.framework_id is not None:
-            call.kill_task.framework_id.value = name.framework_id
+        name.write_to(call.kill_task)
         if grace_s is not None:
             call.kill_task.grace_period_s = grace_s
         return TaskState((await self._ask_own(call)).kill_task.state)
@@ -140,9 +147,8 @@ class Operator:
         """Why a task, or a framework, is where it is."""
         call = operator_pb2.Call(type=operator_pb2.Call.EXPLAIN)
         if name is not None:
-            call.explain.task_id.value = name.task_id
-            framework_id = name.framework_id
-        if framework_id is not None:
+            name.write_to(call.explain)
+        elif framework_id is not None:
             call.explain.framework_id.value = framework_id
         return (await self._ask_own(call)).explain
 
@@ -150,9 +156,8 @@ class Operator:
         """What live tasks use now: one, those of a framework, or all; takes a second or more."""
         call = operator_pb2.Call(type=operator_pb2.Call.READ_STATS, read_stats=operator_pb2.Call.ReadStats())
         if name is not None:
-            call.read_stats.task_id.value = name.task_id
-            framework_id = name.framework_id
-        if framework_id is not None:
+            name.write_to(call.read_stats)
+        elif framework_id is not None:
             call.read_stats.framework_id.value = framework_id
         return (await self._ask_own(call)).read_stats
 
@@ -165,9 +170,7 @@ class Operator:
         lies beyond is to be written again. Without data it only looks, or closes. `TaskInput` does all of that.
         """
         call = operator_pb2.Call(type=operator_pb2.Call.WRITE_INPUT)
-        call.write_input.task_id.value = name.task_id
-        if name.framework_id is not None:
-            call.write_input.framework_id.value = name.framework_id
+        name.write_to(call.write_input)
         if offset is not None:
             call.write_input.offset = offset
         call.write_input.data, call.write_input.close = data, close
@@ -183,9 +186,7 @@ class Operator:
         """
         call = operator_pb2.Call(type=operator_pb2.Call.READ_LOG)
         ask = call.read_log
-        ask.task_id.value = name.task_id
-        if name.framework_id is not None:
-            ask.framework_id.value = name.framework_id
+        name.write_to(ask)
         ask.stream = operator_pb2.STDERR if stderr else operator_pb2.STDOUT
         ask.offset, ask.follow = offset, follow
         if max_bytes is not None:

@@ -40,7 +40,8 @@ class DataDir:
             lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with explained(path, remedy):
-                _take(lock, path, what)
+                if holder := lock_alone(lock):
+                    raise Conflict(f"{path} is in use by {holder}: end it, or give this {what} its own --data-dir")
                 _prove_room(path)
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -88,13 +89,14 @@ def _explanation(path: Path, remedy: str, error: OSError) -> EdgermError:
             return Unavailable(f"{path}: {error.strerror}: check disk and file system, or {remedy}")
 
 
-def _take(lock: int, path: Path, what: str) -> None:
+def lock_alone(lock: int) -> str:
+    """Lock this open lock file of a data directory; empty: done, else who has it, in words. Raises `OSError`."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        holder = f"process {pid}" if pid else "another process"
-        raise Conflict(f"{path} is in use by {holder}: end it, or give this {what} its own --data-dir") from None
+        return f"process {pid}" if pid else "another process"
+    return ""
 
 
 def _prove_room(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest_asyncio
 from support.agent import OURSELVES, AgentProcess, agent_process, gone, sweep
-from support.master import Framework, Json, running_master, task
+from support.master import Framework, status_of, task
 
 from edgerm.sdk import Cluster
 from edgerm.sdk import framework as spec
@@ -18,13 +18,6 @@ from edgerm_master.main import Served
 
 DEADLINE_S = 30
 MODULES = Path(__file__).parents[1] / "fixtures" / "wasm"
-
-
-@pytest_asyncio.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 @pytest_asyncio.fixture
@@ -39,14 +32,6 @@ async def framework(master: Served) -> AsyncIterator[Framework]:
     """A framework."""
     async with Framework(master.url) as framework:
         yield framework
-
-
-async def status_of(framework: Framework) -> Json:
-    """The next status, acknowledged."""
-    async with asyncio.timeout(DEADLINE_S):
-        status = await framework.status()
-        await framework.acknowledge(status)
-    return status
 
 
 async def launch(framework: Framework, folder: Path, code: int) -> int:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from support.agent import FACES, OURSELVES, agent_here, agent_process, gone, url_of
-from support.master import Framework, Json, running_master, task
+from support.master import Framework, Json, running_master, status_of, task
 
 from edgerm_agent import blobs
 from edgerm_agent.running import Running
@@ -24,13 +24,6 @@ from edgerm_master.main import Served
 
 DEADLINE_S = 30
 MODULES = Path(__file__).parents[1] / "fixtures" / "wasm"
-
-
-@pytest_asyncio.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 @pytest_asyncio.fixture(params=FACES)
@@ -63,22 +56,14 @@ async def launched(framework: Framework, task_id: str, **more: object) -> Json:
     async with asyncio.timeout(DEADLINE_S):
         offer = await framework.offer()
     assert await framework.launch(offer, task(offer, task_id, **more)) == 202  # type: ignore[arg-type]
-    return await told(framework)
-
-
-async def told(framework: Framework) -> Json:
-    """The next status, acknowledged."""
-    async with asyncio.timeout(DEADLINE_S):
-        status = await framework.status()
-        await framework.acknowledge(status)
-    return status
+    return await status_of(framework)
 
 
 async def ended(framework: Framework, task_id: str, **more: object) -> Json:
     """Launch; the status in which the task ends."""
     status = await launched(framework, task_id, **more)
     while status["state"] in ("TASK_RUNNING", "TASK_KILLING"):
-        status = await told(framework)
+        status = await status_of(framework)
     return status
 
 
@@ -146,8 +131,8 @@ async def test_a_process_task(framework: Framework, agent: Running) -> None:
 async def ended_of(framework: Framework, offer: Json, message: Json) -> Json:
     """Launch this TaskInfo; the second status."""
     assert await framework.launch(offer, message) == 202
-    assert (await told(framework))["state"] == "TASK_RUNNING"
-    return await told(framework)
+    assert (await status_of(framework))["state"] == "TASK_RUNNING"
+    return await status_of(framework)
 
 
 async def test_a_wasm_task(framework: Framework, master: Served) -> None:
@@ -179,7 +164,7 @@ async def test_a_kill_waits_for_the_grace(framework: Framework, agent: Running) 
     handle = next(task.run.handle for task in agent.shell.core.tasks.values() if task.run.handle)
     await agent.roster.executors["process"].output(handle, "stdout", 0, 10, DEADLINE_S)
     assert await framework.call("KILL", task_id=status["task_id"], agent_id=status["agent_id"]) == 202
-    while (status := await told(framework))["state"] == "TASK_KILLING":
+    while (status := await status_of(framework))["state"] == "TASK_KILLING":
         pass
     assert (status["state"], status["exit_code"]) == ("TASK_KILLED", 0)
     assert status["output_tail"].endswith("asked\n")
@@ -190,7 +175,7 @@ async def test_an_endless_module_is_killed(framework: Framework, master: Served)
     module = await put(master, (MODULES / "endless.wasm").read_bytes())
     status = await launched(framework, "e1", container=wasm(module), command={"shell": False})
     assert await framework.call("KILL", task_id=status["task_id"], agent_id=status["agent_id"]) == 202
-    while (status := await told(framework))["state"] == "TASK_KILLING":
+    while (status := await status_of(framework))["state"] == "TASK_KILLING":
         pass
     assert status["state"] == "TASK_KILLED"
 
@@ -233,7 +218,7 @@ async def test_what_holds_a_task_is_killed(
     assert (await launched(framework, "x1", **runs[holder]))["state"] == "TASK_RUNNING"
     pid = next(task.run.handle.pid for task in agent.shell.core.tasks.values() if task.run.handle)
     os.kill(int((tmp_path / "agent" / f"{holder}.lock").read_text()), signal.SIGKILL)
-    status = await told(framework)
+    status = await status_of(framework)
     assert (status["state"], status["reason"]) == ("TASK_FAILED", "REASON_EXECUTOR_TERMINATED")
     if pid is not None and holder == "keeper":
         await gone(pid)
@@ -259,7 +244,7 @@ async def test_the_master_is_away_when_a_task_ends(tmp_path: Path) -> None:
             await gone(handle.pid)
             async with running_master(tmp_path, http=url.removeprefix("http://")):
                 await framework.subscribe()
-                status = await told(framework)
+                status = await status_of(framework)
         assert (status["state"], status["exit_code"]) == ("TASK_FAILED", 5)
     finally:
         await framework.__aexit__()
@@ -294,7 +279,7 @@ async def test_output_is_read_through_the_master(framework: Framework, master: S
     async with waiting_task(framework, agent, 0) as fifo:
         assert await read_log(master, follow=False) == b"up\n"
         fifo.write_text("go\n")
-    assert (await told(framework))["state"] == "TASK_FINISHED"
+    assert (await status_of(framework))["state"] == "TASK_FINISHED"
     assert await read_log(master, follow=True) == b"up\n"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.agent import OURSELVES, agent_here
+from support.cli import edgerm
 from support.master import Framework, Json, task
 
 from edgerm.core.tasks import TaskState
@@ -17,7 +17,6 @@ from edgerm.sdk import Build, Cluster, connect
 from edgerm_agent import host
 from edgerm_master.main import Served
 
-EDGERM = (sys.executable, "-c", "from edgerm.cli.entry import main; main()")
 MODULES = Path(__file__).parents[1] / "fixtures/wasm"
 DEADLINE_S = 60
 SAY = ["/bin/sh", "-c", "echo $BUILD"]
@@ -46,15 +45,6 @@ async def cluster(master: Served, agents: dict[str, str]) -> AsyncIterator[Clust
     """A framework of the SDK."""
     async with connect(master.url) as made:
         yield made
-
-
-async def edgerm(*args: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *EDGERM, *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    assert process.returncode == 0, err.decode()
-    return out.decode()
 
 
 async def test_the_build_follows_the_agent(cluster: Cluster, agents: dict[str, str]) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import stat
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.agent import FACES, OURSELVES, agent_here, agent_process, url_of
+from support.cli import edgerm
 from support.containers import executing
 from support.engine import IMAGE, TestEngine
 from support.master import Framework, Json, task
@@ -24,7 +24,6 @@ from edgerm_agent.devices import declared
 from edgerm_agent.running import Running
 from edgerm_master.main import Served
 
-EDGERM = (sys.executable, "-c", "from edgerm.cli.entry import main; main()")
 MODULES = Path(__file__).parents[1] / "fixtures/wasm"
 DEADLINE_S = 60
 NULL, ZERO = os.makedev(1, 3), os.makedev(1, 5)
@@ -76,15 +75,6 @@ async def cluster(master: Served, agent: Running) -> AsyncIterator[Cluster]:
 async def holders(cluster: Cluster) -> dict[str, str]:
     """Who has which device, as `edgerm devices` lists it."""
     return {row["id"]: row["holder"] for row in await rows(cluster.operator)}
-
-
-async def edgerm(*args: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *EDGERM, *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    assert process.returncode == 0, err.decode()
-    return out.decode()
 
 
 async def test_a_container_gets_what_it_claims(

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from support.agent import OURSELVES, AgentProcess, sweep
+from support.cli import EDGERM
 from support.containers import DEADLINE_S, containers_of, executing, launch, new_agent
 from support.engine import IMAGE, TestEngine
-from support.master import Framework, Json, running_master, task
+from support.master import Framework, Json, status_of, task
 
 from edgerm.core.ids import AgentId
 from edgerm_agent.executors.docker import container
 from edgerm_agent.executors.docker.executor import DockerExecutor
 from edgerm_master.main import Served
-
-EDGERM = (sys.executable, "-c", "from edgerm.cli.entry import main; main()")
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 @pytest.fixture
@@ -64,17 +55,9 @@ async def agent(
         yield made
 
 
-async def status_of(framework: Framework) -> Json:
-    """The next status, acknowledged."""
-    async with asyncio.timeout(DEADLINE_S):
-        status = await framework.status()
-        await framework.acknowledge(status)
-    return status
-
-
 async def until_state(framework: Framework, state: str) -> Json:
     """The next status with this state."""
-    while (status := await status_of(framework))["state"] != state:
+    while (status := await status_of(framework, DEADLINE_S))["state"] != state:
         assert status["state"] in ("TASK_STARTING", "TASK_RUNNING"), status
     return status
 

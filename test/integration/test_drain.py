@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.agent import FACES, agent_here, agent_process, url_of
-from support.master import Framework, Json, post, running_master, task
+from support.cli import EDGERM
+from support.master import Framework, Json, post, status_of, task
 from support.processes import running_box
 
 from edgerm.core.errors import Invalid, NotFound
@@ -26,15 +26,7 @@ from edgerm.wire.v1 import infos_pb2
 from edgerm_master.main import Served
 
 DEADLINE_S = 30
-EDGERM = (sys.executable, "-c", "from edgerm.cli.entry import main; main()")
 OPERATOR = "/api/v1"
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 @asynccontextmanager
@@ -52,14 +44,6 @@ async def edgerm(*args: str) -> tuple[int, str, str]:
     out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
-
-
-async def status_of(framework: Framework) -> Json:
-    """The next status, acknowledged."""
-    async with asyncio.timeout(DEADLINE_S):
-        status = await framework.status()
-        await framework.acknowledge(status)
-    return status
 
 
 async def launch(framework: Framework, *tasks: tuple[str, str]) -> None:

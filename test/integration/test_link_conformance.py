@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.agent import FACES, agent_here, url_of
-from support.master import PATIENCE_S, running_master
+from support.master import PATIENCE_S
 
 from edgerm.core.blobs import Digest
 from edgerm.core.ids import AgentId
@@ -35,13 +35,6 @@ ECHO = Path(__file__).parents[1] / "fixtures/wasm/echo.wasm"
 def face(request: pytest.FixtureRequest) -> str:
     """What carries the link."""
     return str(request.param)
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master that serves both."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 class Caller:

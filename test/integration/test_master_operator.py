@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -18,12 +17,6 @@ from edgerm.core.link import OpenStats, TaskUsage
 from edgerm_master.api import usage
 from edgerm_master.api.upstream import CREDIT_BYTES
 from edgerm_master.main import Served
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 async def ask(master: Served, kind: str, path: str = "/api/v1", **body: object) -> tuple[int, str]:

@@ -122,8 +122,9 @@ async def test_kept_for_a_task_that_comes_late(tmp_path: Path) -> None:
         handle = await cluster.launch(process=waits, messages=True, stdin_open=True, cpus=0.1)
         for number in range(100):
             await handle.send(b"%d" % number)
-        while agent.tasks._mailboxes.dropped < 36:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while agent.tasks._mailboxes.dropped < 36:
+                await asyncio.sleep(0.01)
         await handle.write(b"go\n")
         assert await heard(handle, 64) == [b"%d" % number for number in range(36, 100)]
 

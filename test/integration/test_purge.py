@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,13 +29,6 @@ from edgerm_master.main import Served
 DEADLINE_S = 60
 COMMAND = (sys.executable, "-c", "from edgerm.cli.entry import main; main()", "agent", "--purge")
 SLEEPER = Path(__file__).parents[1] / "fixtures" / "wasm" / "sleep.wasm"
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 async def purge(data_dir: Path, *args: str) -> tuple[int, str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_agent import FakeAgent, finishes
-from support.master import running_master
 
 from edgerm.core.errors import Invalid, Unavailable
 from edgerm.core.tasks import TaskState
@@ -26,13 +23,6 @@ class Unforgotten(dict[Any, Any]):
     def pop(self, key: Any, default: Any = None) -> Any:
         """Keep it."""
         return self.get(key, default)
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Served]:
-    """A master in this process."""
-    async with running_master(tmp_path) as served:
-        yield served
 
 
 async def test_a_task_runs_to_its_end_and_its_output_comes_back(master: Served) -> None:

@@ -109,8 +109,9 @@ async def test_a_task_that_fits_nowhere_does_not_spin(master: Served) -> None:
     """Each agent makes one offer, which is refused for long; a new agent that fits is taken at once."""
     async with FakeAgent(master.url, info=zone("a")), connect(master.url) as cluster:
         handle = await cluster.launch(process=["/bin/sleep", "9"], constraints=["zone=c"])
-        while (why := cluster.lacking(handle.task_id)) is None:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while (why := cluster.lacking(handle.task_id)) is None:
+                await asyncio.sleep(0)
         assert why == "no agent that made an offer meets zone=c"
         [core] = master.shell.core.frameworks.values()
         later_s = asyncio.get_running_loop().time() + 600

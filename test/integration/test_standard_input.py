@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.agent import FACES, OURSELVES, agent_here, url_of
+from support.cli import EDGERM
 from support.engine import IMAGE, TestEngine
 from support.master import running_master
 
@@ -30,7 +31,6 @@ from edgerm_master.main import Served
 
 PATIENCE_S = 60
 MODULES = Path(__file__).parents[1] / "fixtures/wasm"
-EDGERM = (sys.executable, "-c", "from edgerm.cli.entry import main; main()")
 
 
 @asynccontextmanager
@@ -114,38 +114,38 @@ async def test_a_module_that_waits_is_killed(tmp_path: Path) -> None:
         assert status.state.name == "KILLED"
 
 
+async def interactive(master: Served, *words: str) -> tuple[Process, asyncio.StreamWriter, asyncio.StreamReader]:
+    """`edgerm run -i` of a process, its input and its output."""
+    process = await asyncio.create_subprocess_exec(
+        *(*EDGERM, "run", f"--master={master.url}", "-i", "--process", "--", *words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process, process.stdin, process.stdout
+
+
 async def test_edgerm_run_interactive(tmp_path: Path) -> None:
     """`edgerm run -i` shows what `cat` is given as it is given it, and ends when our input does."""
     async with boxed(tmp_path) as (master, _):
-        process = await asyncio.create_subprocess_exec(
-            *(*EDGERM, "run", f"--master={master.url}", "-i", "--process", "--", "cat"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
+        process, given, shown = await interactive(master, "cat")
         async with asyncio.timeout(PATIENCE_S):
             for line in (b"one\n", b"two\n"):
-                process.stdin.write(line)
-                assert await process.stdout.readline() == line
-            process.stdin.close()
-            assert await process.stdout.read() == b""
+                given.write(line)
+                assert await shown.readline() == line
+            given.close()
+            assert await shown.read() == b""
             assert await process.wait() == 0
 
 
 async def test_edgerm_run_ends_with_its_task(tmp_path: Path) -> None:
     """`edgerm run -i` of a task that reads no more ends with it, although our input goes on."""
     async with boxed(tmp_path) as (master, _):
-        process = await asyncio.create_subprocess_exec(
-            *(*EDGERM, "run", f"--master={master.url}", "-i", "--process", "--", "head", "-n", "1"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
+        process, given, shown = await interactive(master, "head", "-n", "1")
         async with asyncio.timeout(PATIENCE_S):
-            process.stdin.write(b"one\n")
-            assert await process.stdout.read() == b"one\n"
+            given.write(b"one\n")
+            assert await shown.read() == b"one\n"
             assert await process.wait() == 0
 
 

@@ -174,6 +174,14 @@ class Framework:
         )
 
 
+async def status_of(framework: Framework, within_s: float = 30.0) -> Json:
+    """The status in the next update, acknowledged."""
+    async with asyncio.timeout(within_s):
+        status = await framework.status()
+        await framework.acknowledge(status)
+    return status
+
+
 def task(offer: Json, task_id: str, cpus: float = 0.1, **more: Any) -> Json:
     """A small command task for the offer's agent."""
     return {

@@ -32,7 +32,7 @@ from edgerm.core.link import (
     update_uuid,
 )
 from edgerm.core.resources import Resources
-from edgerm.core.scheduler import AgentSpec, Status
+from edgerm.core.scheduler import KILL_GRACE_S, AgentSpec, Status
 from edgerm.core.tasks import SIGNAL_OF, Reason, Source, TaskState, advance
 from edgerm.core.timers import Timers
 from edgerm.plugin.executor import Exit, ExitReason, Handle
@@ -81,7 +81,6 @@ from edgerm_agent.core.recovery import Verdict, judge
 from edgerm_agent.core.rest import Rest
 from edgerm_agent.core.verdicts import ending
 
-KILL_GRACE_S = 3.0
 NEVER: Mapping[str, float] = MappingProxyType({})
 
 
@@ -130,7 +129,6 @@ class Agent:
         self._news: dict[TaskKey, str] = {}  # the latest of a start, while the master has not got the one before
         self._tasks: dict[TaskKey, Task] = {}
         self._left: Resources | None = None  # by tasks that have not ended; None: to be worked out anew
-        self.messages_dropped = 0  # either way: nobody to give them to, or no room
         self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
         self._rest = Rest(idle_s)
         self._now = BEGINNING
@@ -190,7 +188,7 @@ class Agent:
             case JoinAnswered() | BeatAnswered() | RequestFailed() | CarrierChanged() | Rang() | SendFrame():
                 self._heard(event)
             case SendMessage(letter):
-                self._count_dropped(self._half.send_message(letter))
+                self._half.send_message(letter)  # at most once: who drops it need not say so
             case Recovered() | ExecutorFound() | InstanceChanged() | Described():
                 self._looked(event)
             case Tick():
@@ -288,12 +286,8 @@ class Agent:
 
     def _deliver(self, letter: Letter) -> None:
         task = self._tasks.get(letter.key)
-        self._count_dropped(task is not None and task.live)
         if task is not None and task.live:
             self._out.append(MessageIn(letter))
-
-    def _count_dropped(self, passed: bool) -> None:
-        self.messages_dropped += not passed
 
     def _persisted(self, update: Update) -> None:
         """Owe it no more. Not journaled: after a crash it is sent again, and the master drops what it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -48,3 +49,10 @@ class RunRecord:
 
 
 Record: TypeAlias = TaskRecord | RunRecord
+
+
+def executors_of(records: Iterable[Record]) -> frozenset[str]:
+    """The executors that may still hold tasks of the journal."""
+    kept = list(records)
+    live = {record.key for record in kept if isinstance(record, RunRecord) and record.phase is not Phase.ENDED}
+    return frozenset(record.task.executor for record in kept if isinstance(record, TaskRecord) and record.key in live)

@@ -111,7 +111,7 @@ class MasterHalf:
         """All that the agent has not seen or heard, as far as the carrier's budget goes."""
         waiting, speaking = self._orders or _NOTHING, self._frames or _NOTHING
         count, left = fitting(map(order_bytes, waiting), self.carrier.budget_bytes - MESSAGE_BYTES)
-        orders = tuple(waiting)[:count] if count < len(waiting) else tuple(waiting)
+        orders = tuple(waiting)[:count]
         frames = fitting_frames(speaking, left, alone=not orders)
         if orders:
             self._sent = max(self._sent, orders[-1].number)

@@ -32,7 +32,7 @@ def builds_of(message: TaskInfo) -> Iterator[Build]:
         if utf8_bytes(name) > NAME_BYTES_MAX:
             raise TooLarge(f"alternative {name[:40]!r}…: a name has at most {NAME_BYTES_MAX} bytes")
     for name, build in zip(names, message.alternatives, strict=True):
-        yield Build(name, filled_in(message, build, name), _constraints(name, build.constraints))
+        yield Build(name, _filled_in(message, build, name), _constraints(name, build.constraints))
 
 
 def _constraints(name: str, texts: Collection[str]) -> tuple[Constraint, ...]:
@@ -48,7 +48,7 @@ def _unchecked(regex: str) -> None:
     """Expressions of strangers are not compiled here: whoever matches them has an engine that they cannot hold up."""
 
 
-def filled_in(message: TaskInfo, build: Alternative, name: str) -> TaskInfo:
+def _filled_in(message: TaskInfo, build: Alternative, name: str) -> TaskInfo:
     """The task as this build: what the build leaves out is the task's own, and resources are added."""
     whole = TaskInfo()
     whole.CopyFrom(message)

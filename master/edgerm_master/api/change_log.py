@@ -28,25 +28,29 @@ Values = dict[str, object]
 
 
 class ChangeLog:
-    """Writes the lines. Nothing is asked of the core where nobody would read them."""
+    """Writes the lines. Nothing is asked of the core, and no line is made, where nobody would read it."""
 
     def __init__(self, port: Port) -> None:
         self._port = port
         self._log = log
-        port.on(Noticed, self._note)
+        self._shows_quiet = False
 
     def begin(self, level: str) -> None:
         """Follow the changes from now on, if the log shows them at this level."""
-        self._log = log.bind()
         if level in ("debug", "info"):
+            self._log = log.bind()
+            self._shows_quiet = level == "debug"
+            self._port.on(Noticed, self._note)
             self._port.post(Watch(StreamId("log")))
 
     def _note(self, effect: Noticed) -> None:
+        quiet = isinstance(effect.change, TaskUpdated) and not effect.change.ended
+        if quiet and not self._shows_quiet:
+            return
         event, values = line_of(effect.change)
         if effect.request:
             values["request"] = effect.request
         kept = {name: value for name, value in values.items() if value not in (None, "")}
-        quiet = isinstance(effect.change, TaskUpdated) and not effect.change.ended
         (self._log.debug if quiet else self._log.info)(event, **kept)
 
 

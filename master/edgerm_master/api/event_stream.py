@@ -103,7 +103,7 @@ class EventStream(Generic[E]):
             self._transport.abort()
 
     async def write(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Write until the stream ends or breaks; raises ConnectionError when the peer is gone."""
+        """Write until the stream ends, and then the body's end, or breaks; raises ConnectionError: the peer is gone."""
         self._transport = request.transport
         while not self.broken:
             if self._waiting:
@@ -120,3 +120,5 @@ class EventStream(Generic[E]):
                 await self._wake.wait()
         if self._refused:
             await asyncio.sleep(REFUSED_HOLD_S)
+        if not self.broken:
+            await response.write_eof()

@@ -89,7 +89,7 @@ def show_drain(view: AgentView, agent: Agent, master: Master, now: Instant) -> N
         config.max_grace_period.nanoseconds = nanoseconds("the grace period", plan.max_grace_s)
     view.estimated_drain_start_time.nanoseconds = nanoseconds("the time", plan.asked_wall_s)
     tasks = [master.tasks[key] for key in agent.tasks]
-    view.drain.left_s = 0.0 if drained else max(agent.drain.due_s - now.steady_s, 0.0)
+    view.drain.left_s = 0.0 if drained else agent.drain.left_s(now.steady_s)
     view.drain.live_tasks = sum(task.live for task in tasks)
     view.drain.unacknowledged_tasks = sum(not task.live and not task.run.settled for task in tasks)
     for invitation in agent.drain.invited.values():

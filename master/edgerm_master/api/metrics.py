@@ -138,10 +138,6 @@ class Metrics:
         """What GET_METRICS shows: Mesos' names, as far as we have what they say."""
         return mesos_metrics(self._core, time.monotonic() - self._start_s)
 
-    def families(self) -> list[Metric]:
-        """All of it as values."""
-        return list(self._registry.collect())
-
     def measured(self) -> Iterator[Metric]:
         """What the core counts, the calls and the streams."""
         for measure in MEASURES:

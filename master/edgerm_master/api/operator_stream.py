@@ -17,14 +17,13 @@ from edgerm import logs
 from edgerm.core.errors import Unavailable
 from edgerm.core.ids import StreamId
 from edgerm.wire.codec.infos import framework_info
-from edgerm.wire.codec.status import status_to_message
 from edgerm.wire.content import encode
 from edgerm.wire.v1 import basics_pb2, master_pb2
 from edgerm_master.api import event_stream
 from edgerm_master.api.event_stream import EventStream
 from edgerm_master.api.http import open_stream
 from edgerm_master.api.metrics import Metrics
-from edgerm_master.api.pictures import task_message
+from edgerm_master.api.pictures import status_without_data, task_message
 from edgerm_master.api.port import Port
 from edgerm_master.api.views import Views
 from edgerm_master.core.changes import (
@@ -86,8 +85,6 @@ class OperatorStreams:
         stream = self._join(stream_id, media_type)
         try:
             await stream.write(request, response)
-            if not stream.broken:
-                await response.write_eof()
             return response
         finally:
             self._forget(stream_id, stream)
@@ -159,11 +156,9 @@ def _task_added(change: TaskAdded, views: Views) -> Event:
 
 
 def _task_updated(change: TaskUpdated, views: Views) -> Event:
-    status = status_to_message(change.status)
-    status.ClearField("data")  # an executor's, for its framework
     told = Event.TaskUpdated(
         framework_id=basics_pb2.FrameworkID(value=change.key.framework_id),
-        status=status,
+        status=status_without_data(change.status),
         state=change.state.value,  # type: ignore[arg-type]
     )
     return Event(type=Event.TASK_UPDATED, task_updated=told)

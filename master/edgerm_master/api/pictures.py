@@ -1,4 +1,4 @@
-"""One task, and this master, as messages of the operator API.
+"""One task, its status, and this master, as messages of the operator API.
 
 What does not live here: what there is, and lists of it (`views.py`).
 """
@@ -34,7 +34,7 @@ def task_message(
         agent_id=basics_pb2.AgentID(value=task.agent_id),
         state=run.state.value,  # type: ignore[arg-type]
         resources=tuple(resources_to_messages(task.resources)),
-        statuses=[_without_data(status) for status in statuses or run.owed],
+        statuses=[status_without_data(status) for status in statuses or run.owed],
         status_update_state=shown.value,  # type: ignore[arg-type]
         launch_id=key.launch_id,
     )
@@ -50,8 +50,8 @@ def task_message(
     return message
 
 
-def _without_data(status: Status) -> tasks_pb2.TaskStatus:
-    """What an executor sent along is its framework's business, and may be large."""
+def status_without_data(status: Status) -> tasks_pb2.TaskStatus:
+    """The status, less what an executor sent along: that is its framework's business, and may be large."""
     message = status_to_message(status)
     message.ClearField("data")
     return message

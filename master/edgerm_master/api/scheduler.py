@@ -198,8 +198,6 @@ class SchedulerFace:
                 known, refuses, only = asked.framework_id, asked.suppressed_roles, asked.constraints
                 self._port.post(Subscribe(stream_id, asked.spec, known, refuses, only, cause=current_request()))
             await stream.write(request, response)
-            if not stream.broken:
-                await response.write_eof()
             return response
         finally:
             self._forget(stream_id, stream)

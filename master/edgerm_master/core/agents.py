@@ -123,6 +123,10 @@ class Drain:
     due_s: float  # the deadline, in steady seconds
     invited: dict[FrameworkId, Invitation] = field(default_factory=dict)
 
+    def left_s(self, now_s: float) -> float:
+        """Seconds until the deadline, by the steady clock; 0.0 from then on."""
+        return max(self.due_s - now_s, 0.0)
+
 
 _NO_TASKS: dict[TaskKey, None] = {}  # of all agents without any
 

@@ -47,5 +47,5 @@ def carry_out(world: World, framework: Framework, call: Call) -> None:
             renewing.update(world, framework, call)
         case Teardown(why):
             subscribing.remove(world, framework, FrameworkSignal.TEARDOWN, why)
-    if isinstance(call, (Revive, Suppress, UpdateFramework)):
+    if isinstance(call, (Revive, Suppress)):
         offers.line_up(world, framework)

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edgerm.core.ids import OfferId
-from edgerm.core.scheduler import AnswerInverse, InverseOffer, InverseOffers, RescindInverse
+from edgerm.core.scheduler import KILL_GRACE_S, AnswerInverse, InverseOffer, InverseOffers, RescindInverse
 from edgerm.core.tasks import Reason, TaskSignal
 from edgerm_master.core import offers
 from edgerm_master.core.agents import Agent, AgentState, Drain, DrainPlan, Duty, DutySignal, Invitation
@@ -35,7 +35,6 @@ from edgerm_master.core.world import Task, Timer, World
 
 CHECKPOINT_S = 60.0
 TICK_S = 0.01  # what is that near is now
-OWN_GRACE_S = 3.0  # of a task that does not say (mesos-v1 6.5)
 WHY = "its agent is drained"
 
 
@@ -46,7 +45,7 @@ def drain(world: World, agent: Agent, call: DrainAgent) -> None:
     """Begin, or change what was asked for before: grace and `mark_gone` are the new ones, the deadline the earlier."""
     before, due_s = agent.drain, world.now.steady_s + call.deadline_s
     if before is not None and before.due_s <= due_s:
-        left_s = max(before.due_s - world.now.steady_s, 0.0)
+        left_s = before.left_s(world.now.steady_s)
         before.plan = DrainPlan(left_s, call.max_grace_s, call.mark_gone, before.plan.asked_wall_s, left_s)
     else:
         asked_wall_s = before.plan.asked_wall_s if before is not None else world.now.wall_s
@@ -112,7 +111,7 @@ def _is_given_up(world: World, agent: Agent, drain: Drain) -> bool:
 
 def _go_on(world: World, agent: Agent, drain: Drain) -> None:
     _invite(world, agent, drain)
-    left_s = max(drain.due_s - world.now.steady_s, 0.0)
+    left_s = drain.left_s(world.now.steady_s)
     if left_s == 0.0:
         for task in list(_live(world, agent)):
             _kill(world, agent, task, drain.plan.max_grace_s)
@@ -161,7 +160,7 @@ def _grace_s(task: Task, max_grace_s: float | None) -> float | None:
     if max_grace_s is None:
         return own_s
     if own_s is None:
-        own_s = task.record.task.grace_s if task.record.task.grace_s is not None else OWN_GRACE_S
+        own_s = task.record.task.grace_s if task.record.task.grace_s is not None else KILL_GRACE_S
     return min(own_s, max_grace_s)
 
 
@@ -179,7 +178,7 @@ def _invite(world: World, agent: Agent, drain: Drain) -> None:
     for framework_id in dict.fromkeys(task.key.framework_id for task in _live(world, agent)):
         framework = world.frameworks.get(framework_id)
         if framework is not None and framework.stream is not None and framework_id not in drain.invited:
-            left_s = max(drain.due_s - world.now.steady_s, 0.0)
+            left_s = drain.left_s(world.now.steady_s)
             offer_id = OfferId(world.next_id())
             offer = InverseOffer(offer_id, framework_id, agent.agent_id, world.now.wall_s + left_s, left_s)
             drain.invited[framework_id] = Invitation(offer)

@@ -156,7 +156,7 @@ def explain_task(world: World, key: TaskKey) -> list[Why]:
     else:
         reasons.append(Why(Code.ENDED, f"it ended as TASK_{run.state.name} on {name}", agent.agent_id))
     if task.live and agent.duty is Duty.DRAINING and agent.drain is not None:
-        left_s = max(agent.drain.due_s - world.now.steady_s, 0.0)
+        left_s = agent.drain.left_s(world.now.steady_s)
         how = f"in {left_s:.0f} s it is killed" if left_s else "it is killed"
         reasons.append(Why(Code.AGENT_DRAINING, f"an operator has its agent {name} drained: {how}", agent.agent_id))
     if run.owed:

@@ -24,7 +24,7 @@ from edgerm.core.link import (
 from edgerm.core.scheduler import Failure
 from edgerm.core.tasks import Reason, TaskSignal, TaskState, advance
 from edgerm_master.core import comparing, draining, messaging, offers
-from edgerm_master.core.agents import Agent, AgentSignal, AgentState
+from edgerm_master.core.agents import Agent, AgentSignal
 from edgerm_master.core.changes import AgentAdded, AgentRemoved
 from edgerm_master.core.effects import AnswerAgent, FramesIn, SessionEnded
 from edgerm_master.core.updating import (
@@ -120,7 +120,8 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
     session = make_session(world.seed, world.count)
     agent.half = MasterHalf(session, message.incarnation, carrier, message.lane)
     world.sessions[agent.half.session] = agent.agent_id
-    _heard(world, agent)
+    agent.heard_s = world.now.steady_s
+    _watch(world, agent)
     world.put_agent(agent)
     if not (was_there and same):
         world.notice(AgentAdded(agent))
@@ -168,20 +169,18 @@ def beat(world: World, request: int, message: Beat, carrier: Carrier) -> None:
     world.out.append(AnswerAgent(request, half.answer()))
 
 
-def _heard(world: World, agent: Agent) -> None:
-    agent.heard_s = world.now.steady_s
-    _watch(world, agent)
-
-
 def _watch(world: World, agent: Agent) -> None:
-    limit_s = world.settings.beat_interval_s * world.settings.missed_beats_max
-    world.timers.set(agent.agent_id, agent.heard_s + limit_s)
+    world.timers.set(agent.agent_id, _silent_s(world, agent))
+
+
+def _silent_s(world: World, agent: Agent) -> float:
+    """From when on (steady seconds) it has been silent for too long, unless it is heard again."""
+    return agent.heard_s + world.settings.beat_interval_s * world.settings.missed_beats_max
 
 
 def check_silence(world: World, agent: Agent) -> None:
     """The agent's time is up, unless it was heard meanwhile (beats do not touch the timer)."""
-    limit_s = world.settings.beat_interval_s * world.settings.missed_beats_max
-    if agent.state is AgentState.JOINED and world.now.steady_s < agent.heard_s + limit_s:
+    if agent.joined and world.now.steady_s < _silent_s(world, agent):
         _watch(world, agent)
         return
     lose(world, agent)

@@ -165,18 +165,17 @@ def rescind(world: World, offer_id: OfferId) -> None:
     world.tally.offers_rescinded += 1
 
 
-def _void(world: World, offer_id: OfferId) -> None:
+def _void(world: World, offer_id: OfferId) -> Offer:
     offer = take(world, offer_id)
     world.tell_soon(world.frameworks[offer.framework_id], Rescind(offer_id))
+    return offer
 
 
 def expire(world: World, offer_id: OfferId) -> None:
     """The offer was not answered in time: it is void, and goes to others first."""
-    framework = world.frameworks[world.offers[offer_id].framework_id]
-    offer = world.offers[offer_id]
-    _void(world, offer_id)
+    offer = _void(world, offer_id)
     world.tally.offers_expired += 1
-    refuse(world, framework, offer, offer.resources, ALLOCATION_INTERVAL_S)
+    refuse(world, world.frameworks[offer.framework_id], offer, offer.resources, ALLOCATION_INTERVAL_S)
 
 
 def expire_oldest(world: World) -> None:

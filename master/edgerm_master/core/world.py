@@ -104,7 +104,7 @@ class World:
     frameworks: dict[FrameworkId, Framework] = field(default_factory=dict)
     removed: dict[FrameworkId, RemovedRecord] = field(default_factory=dict)  # oldest first
     gone: dict[AgentId, GoneRecord] = field(default_factory=dict)  # agents that may never join again, oldest first
-    completed: list[Framework] = field(default_factory=list)  # the latest of them, for people
+    completed: list[Framework] = field(default_factory=list)  # the latest frameworks that have ended, for people
     offers: dict[OfferId, Offer] = field(default_factory=dict)
     offered_s: dict[OfferId, float] = field(default_factory=dict)
     oldest: deque[OfferId] = field(default_factory=deque)  # offers as they were made; some are not outstanding any more

@@ -45,15 +45,13 @@ class Input:
         self._connection.close()
 
     async def _send(self, data: bytes, wait_s: float) -> int:
-        try:
-            return self._connection.send(data)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._closed = True
-            raise NotFound(f"{CLOSED}: {error.strerror}") from error
-        if not await self._room(wait_s):
-            return 0
+        sent = self._send_now(data)
+        if not sent and await self._room(wait_s):
+            sent = self._send_now(data)
+        return sent
+
+    def _send_now(self, data: bytes) -> int:
+        """As many bytes as there is room for. Raises `NotFound`."""
         try:
             return self._connection.send(data)
         except BlockingIOError:

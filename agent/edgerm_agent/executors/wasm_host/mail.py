@@ -97,12 +97,12 @@ class Mail:
         del self._buffer[:end]
         return data
 
-    def _whole(self) -> tuple[int, int] | None:
-        """Where the first message is in the buffer, if it is there whole."""
-        feed = self._buffer.find(b"\n", 0, LENGTH_DIGITS + 1)
+    def _whole(self, begin: int = 0) -> tuple[int, int] | None:
+        """Where the message is in the buffer whose record begins there, if it is there whole."""
+        feed = self._buffer.find(b"\n", begin, begin + LENGTH_DIGITS + 1)
         if feed < 0:
             return None
-        end = feed + 1 + int(self._buffer[:feed])
+        end = feed + 1 + int(self._buffer[begin:feed])
         return (feed + 1, end) if end <= len(self._buffer) else None
 
     def _read(self) -> None:
@@ -147,11 +147,8 @@ class Mail:
     def _whole_bytes(self) -> int:
         """How much of the buffer is whole messages."""
         end = 0
-        while (feed := self._buffer.find(b"\n", end, end + LENGTH_DIGITS + 1)) >= 0:
-            after = feed + 1 + int(self._buffer[end:feed])
-            if after > len(self._buffer):
-                break
-            end = after
+        while (found := self._whole(end)) is not None:
+            _, end = found
         return end
 
     def _wait(self, event: int, until_s: float) -> bool:
