@@ -124,8 +124,8 @@ class Drain:
     invited: dict[FrameworkId, Invitation] = field(default_factory=dict)
 
     def left_s(self, now_s: float) -> float:
-        """Seconds until the deadline, by the steady clock; 0.0 from then on."""
-        return max(self.due_s - now_s, 0.0)
+        """Seconds until the deadline, by the steady clock; 0.0 from then on, and never more than it was set."""
+        return min(max(self.due_s - now_s, 0.0), self.plan.deadline_s)
 
 
 _NO_TASKS: dict[TaskKey, None] = {}  # of all agents without any

@@ -22,7 +22,7 @@ from edgerm.core.scheduler import (
 )
 from edgerm.core.scheduler import Kill as KillCall
 from edgerm.core.tasks import Reason, TaskState
-from edgerm_master.core.agents import Agent, AgentState, Drain, Duty, DutySignal
+from edgerm_master.core.agents import Agent, AgentState, Drain, DrainPlan, Duty, DutySignal
 from edgerm_master.core.draining import CHECKPOINT_S
 from edgerm_master.core.events import DeactivateAgent, DrainAgent, ReactivateAgent
 from edgerm_master.core.explain import Code, explain_framework, explain_task
@@ -397,3 +397,11 @@ def test_explain_says_that_an_operator_wants_it_so(pair: Stage) -> None:
     drain(pair, 100.0)
     assert [why.code for why in explain_framework(world, framework_id)] == [Code.AGENT_DRAINING]
     assert [why.code for why in explain_task(world, key)] == [Code.RUNNING, Code.AGENT_DRAINING]
+
+
+@given(st.floats(0, 1e7), st.floats(0, 1e6))
+def test_what_is_left_is_never_more_than_was_set(now_s: float, deadline_s: float) -> None:
+    """Also where the sum of clock and deadline is rounded up."""
+    asked = Drain(DrainPlan(deadline_s, None, False, 0.0, deadline_s), now_s + deadline_s)
+    assert 0.0 <= asked.left_s(now_s) <= deadline_s
+    assert asked.left_s(now_s + deadline_s) == 0.0
