@@ -124,10 +124,116 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}  # msgspec copies it
 
 
+class CpuOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.cpu.override]]`: what the operator knows better of some CPUs."""
+
+    cpus: str  # a CPU list, such as 0,2-4
+    kind: Literal["", "performance", "efficiency"] = ""  # empty: as found
+    metadata: dict[str, Any] = {}  # goes over what was found
+
+
+class Fake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A device that stands in for hardware which is not there: it has metadata and sets variables, nothing else."""
+
+    id: str
+    metadata: dict[str, Any] = {}
+
+
+class Cpu(msgspec.Struct, frozen=True):
+    """`[devices.cpu]`: isolated cores."""
+
+    enabled: bool = True
+    housekeeping: str = ""  # a CPU list: never claimable
+    isolated: str = ""  # a CPU list; empty: what the kernel isolates
+    cpu_dma_latency: bool = True  # whether /dev/cpu_dma_latency goes to tasks with a core
+    override: tuple[CpuOverride, ...] = ()
+    fake: tuple[Fake, ...] = ()  # the id is the number of a CPU
+
+
+class NicInterface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.nic.interfaces]]`: an interface that tasks may have."""
+
+    name: str
+    labels: dict[str, Annotated[int, msgspec.Meta(ge=0, le=4094)]] = {}  # label → VLAN tag; 0: none
+
+
+class Nic(msgspec.Struct, frozen=True):
+    """`[devices.nic]`"""
+
+    enabled: bool = True
+    interfaces: tuple[NicInterface, ...] = ()
+
+
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.shm.memories]]`: a memory that tasks share."""
+
+    name: str
+    size: str  # such as 64M
+    labels: tuple[str, ...] = ()
+    permissions: dict[str, tuple[str, ...]] = {"*": ("rw",)}  # app → ro, rw; `*`: any app
+
+
+class Shm(msgspec.Struct, frozen=True):
+    """`[devices.shm]`"""
+
+    enabled: bool = True
+    memories: tuple[Memory, ...] = ()
+
+
+class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.gpio.chips]]`: a GPIO chip that tasks may have."""
+
+    path: str  # /dev/gpiochipN, or a link to it
+    labels: tuple[str, ...] = ()
+
+
+class Gpio(msgspec.Struct, frozen=True):
+    """`[devices.gpio]`"""
+
+    enabled: bool = True
+    chips: tuple[Chip, ...] = ()
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """`[devices.gpu]`"""
+
+    enabled: bool = True
+    fake: tuple[Fake, ...] = ()
+
+
+class Pluggable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[devices.hotplug.devices]]`: something that may be plugged in, known by what stays the same of it."""
+
+    name: str  # its id, whatever node it gets
+    kind: Literal["serial", "usb", "camera"]
+    path: str = ""  # where it is plugged in: the bus path, such as pci-0000:00:14.0-usb-0:2:1.0
+    serial: str = ""  # its serial number
+    vendor: str = ""  # four hexadecimal digits, as lsusb shows them
+    product: str = ""
+    labels: tuple[str, ...] = ()
+
+
+class Hotplug(msgspec.Struct, frozen=True):
+    """`[devices.hotplug]`: serial ports, USB devices, cameras."""
+
+    enabled: bool = True
+    devices: tuple[Pluggable, ...] = ()
+
+
 class Devices(msgspec.Struct, frozen=True):
     """`[devices]`"""
 
+    dynamic_tuning: bool = True  # whether tasks may have kernel threads and interrupts tuned
+    kubelet_dir: str = ""  # where device plugins for Kubernetes register; empty: nowhere
+    sockets: tuple[str, ...] = ()  # of device plugins in processes of their own
+    plugins: dict[str, dict[str, Any]] = {}  # settings of installed plugins, by name; `enabled = false`: not that one
     declared: tuple[Declared, ...] = ()
+    cpu: Cpu = Cpu()
+    nic: Nic = Nic()
+    shm: Shm = Shm()
+    gpio: Gpio = Gpio()
+    gpu: Gpu = Gpu()
+    hotplug: Hotplug = Hotplug()
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Devices as values, and the resources that they are offered as: each is one item of a set named as its class.
 
 What does not live here: where devices come from (`edgerm_agent.devices`), what a task gets of one
-(`edgerm.plugin.device`).
+(`edgerm.plugin.device`), what a task asks for (`claims`), who fits (`matching`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,55 @@ class Device:
     """One instance of a class of devices."""
 
     name: str  # of its class, and of the resource: several devices share it
-    id: str  # unique on its agent, the same after a restart
-    shared: bool = False  # several tasks may have it at once
+    id: str  # unique within its class on its agent, the same after a restart
+    shared: bool = False  # its pool: several tasks may have it at once, or one
     problem: str = ""  # why nobody can have it now; empty: it is healthy
     gives: tuple[str, ...] = ()  # what its holder gets, in words
+    metadata: str = ""  # a JSON object as `metadata.to_text` writes it; empty: it has none
+    fake: bool = False  # stands in for hardware that is not there
+    quarantine: str = ""  # why it is held back: what was found when its last holder gave it back
+    held_by: str = ""  # the local grant that has it, of which the master knows no task
+    numa_nodes: tuple[int, ...] = ()  # that it is near to
 
     @property
     def key(self) -> ResourceKey:
         """The resource of which it is an item."""
         return ResourceKey(self.name, shared=self.shared)
 
+    @property
+    def offered(self) -> bool:
+        """Whether the master may promise it to somebody."""
+        return not (self.problem or self.quarantine or self.held_by)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClass:
+    """What holds for all devices of one class, as its plugin says."""
+
+    name: str
+    shared: bool = False  # the pool that a claim means which names none
+    config_keys: tuple[str, ...] = ()  # what a claim's config may set
+    unambiguous: bool = False  # a claim that fits more devices than it counts is refused
+    chooses: bool = False  # the plugin states preferences: a launch carries the count, the agent takes the devices
+    schema: str = ""  # JSON Schema of the metadata, as text; empty: any metadata
+    problem: str = ""  # why nothing of the class can be claimed; empty: its plugin runs
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All devices of a plugin, or of an agent, in order of preference: the ones to be given first come first."""
+
+    classes: tuple[DeviceClass, ...] = ()
+    devices: tuple[Device, ...] = ()
+    generation: int = 0  # of an agent's: higher after every change; a plugin's has none
+
 
 def resources_of(devices: Iterable[Device]) -> Resources:
-    """What is offered of these devices: the healthy ones."""
-    return Resources((device.key, frozenset([device.id])) for device in devices if not device.problem)
+    """What is offered of these devices."""
+    return Resources((device.key, frozenset([device.id])) for device in devices if device.offered)
+
+
+NO_INVENTORY = Inventory()
 
 
 def items(resources: Resources) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,9 @@ from typing import NamedTuple, TypeAlias
 
 from edgerm.core.attributes import Attribute
 from edgerm.core.blobs import Digest
+from edgerm.core.claims import Claim, Granted
 from edgerm.core.constraints import Constraints
+from edgerm.core.devices import NO_INVENTORY, Inventory
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.tasks import Reason, Source, TaskState
@@ -85,6 +87,7 @@ class AgentSpec:
     attributes: tuple[Attribute, ...] = ()  # those in `info`, for whoever chooses by them
     region: str | None = None  # of its fault domain
     zone: str | None = None
+    inventory: Inventory = NO_INVENTORY  # its devices; what is free to be offered of them is among `resources`
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,10 @@ class TaskSpec:
     blobs: tuple[BlobRef, ...] = ()  # modules and inputs that the agent must have before it starts the task
     fault: str = ""  # what the face found wrong with this task alone; such a task is answered TASK_ERROR
     alternative: str = ""  # the name of its build that was taken
+    claims: tuple[Claim, ...] = ()  # what it asks for of devices
+    granted: tuple[Granted, ...] = ()  # what it was given, in the order of its claims; it is among `resources`
+    generation: int = 0  # of the inventory that the grants were decided on
+    app: str = ""  # whose task it is, for plugins: the framework's name; empty without grants
 
     @property
     def needs(self) -> tuple[BlobRef, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from edgerm.core.ids import TaskKey
-from edgerm.plugin.device import DeviceNode, Mount
+from edgerm.plugin.device import DeviceNode, GpioChip, Mount
 
 Stream = Literal["stdout", "stderr"]
 Protocols = Literal["tcp", "udp"]
@@ -52,6 +52,9 @@ class ContainerSpec:
     force_pull: bool = False  # ask the registry even if the image is here
     parameters: tuple[tuple[str, str], ...] = ()  # options of `docker run` without their dashes, as Mesos has them
     nodes: tuple[DeviceNode, ...] = ()  # of the task's devices
+    annotations: tuple[tuple[str, str], ...] = ()  # labels, beside our own
+    cdi_names: tuple[str, ...] = ()  # devices of the Container Device Interface
+    runtime: str = ""  # OCI runtime; empty: the engine's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,9 @@ class LaunchSpec:
     entry_point: str = "_start"  # exported function of the module
     container: ContainerSpec | None = None  # only for the docker executor
     mounts: tuple[Mount, ...] = ()  # directories that a module sees beside its sandbox; only for the wasm executor
+    cpus: tuple[int, ...] = ()  # it runs on these CPUs alone; none: wherever
+    network: str = ""  # path of the network namespace that it runs in; empty: the box's, or as `container` says
+    chips: tuple[GpioChip, ...] = ()  # whose lines a module reads and writes; only for the wasm executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +218,19 @@ class Executor(Protocol):
 
     async def usage(self, handle: Handle) -> Usage | None:
         """What the task has used, or None if that is not known here."""
+        ...
+
+
+class Networks(Protocol):
+    """What an executor has beside `Executor` if it can make a task's network namespace before the task."""
+
+    async def network(self, key: TaskKey) -> str:
+        """Path of the namespace that `start` puts the task into: empty of interfaces but `lo`. Idempotent.
+
+        It outlives the agent. Raises `Unavailable` while the engine is away.
+        """
+        ...
+
+    async def drop_network(self, key: TaskKey) -> None:
+        """The task has ended, and its interfaces are home: nothing of the namespace stays. Idempotent."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from edgerm.core.claims import Granted
 from edgerm.core.ids import TaskKey
 from edgerm.core.link import Update
 from edgerm.core.scheduler import TaskSpec
@@ -48,7 +49,26 @@ class RunRecord:
     expired: bool = False  # killed because it took longer than it may
 
 
-Record: TypeAlias = TaskRecord | RunRecord
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """Devices of one class that a task was given, until they are verified clean. Kind `grant`, key: `grant_key`.
+
+    It is written before anything is prepared, and outlives its task if something is left on a device.
+    """
+
+    key: TaskKey
+    name: str  # of the class
+    granted: tuple[Granted, ...]  # every claim of that class that got devices
+    executor: str
+    app: str = ""
+    evidence: str = ""  # what was found when they were given back; empty: nothing, so far
+
+    @property
+    def grant_key(self) -> str:
+        return f"{self.key} {self.name}"
+
+
+Record: TypeAlias = TaskRecord | RunRecord | GrantRecord
 
 
 def executors_of(records: Iterable[Record]) -> frozenset[str]:

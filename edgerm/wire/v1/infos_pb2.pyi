@@ -387,12 +387,16 @@ class AgentInfo(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICE_CLASSES_FIELD_NUMBER: _builtins.int
+    INVENTORY_GENERATION_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     port: _builtins.int
     name: _builtins.str
     """Ours.
     The name that people gave the agent; `hostname` is where tasks are reached.
     """
+    inventory_generation: _builtins.int
+    """Of the devices: higher after every change."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Resource]: ...
     @_builtins.property
@@ -403,6 +407,8 @@ class AgentInfo(_message.Message):
     def domain(self) -> Global___DomainInfo: ...
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    @_builtins.property
+    def device_classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceClass]: ...
     def __init__(
         self,
         *,
@@ -414,10 +420,12 @@ class AgentInfo(_message.Message):
         domain: Global___DomainInfo | None = ...,
         name: _builtins.str | None = ...,
         devices: _abc.Iterable[Global___Device] | None = ...,
+        device_classes: _abc.Iterable[Global___DeviceClass] | None = ...,
+        inventory_generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "device_classes", b"device_classes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "inventory_generation", b"inventory_generation", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "device_classes", b"device_classes", "devices", b"devices", "domain", b"domain", "hostname", b"hostname", "id", b"id", "inventory_generation", b"inventory_generation", "name", b"name", "port", b"port", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,15 +442,32 @@ class Device(_message.Message):
     SHARED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     GIVES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    FAKE_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
+    NUMA_NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Of the resource, a set, whose item `id` it is."""
     id: _builtins.str
     shared: _builtins.bool
     problem: _builtins.str
     """Why nobody can have it now; empty: it is healthy."""
+    metadata: _builtins.str
+    """A JSON object; empty: it has none."""
+    fake: _builtins.bool
+    """It stands in for hardware that is not there."""
+    quarantine: _builtins.str
+    """Why it is held back: what was found when its last holder gave it back."""
+    held_by: _builtins.str
+    """The local grant that has it."""
     @_builtins.property
     def gives(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What its holder gets, in words."""
+
+    @_builtins.property
+    def numa_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """That it is near to."""
 
     def __init__(
         self,
@@ -452,14 +477,97 @@ class Device(_message.Message):
         shared: _builtins.bool | None = ...,
         problem: _builtins.str | None = ...,
         gives: _abc.Iterable[_builtins.str] | None = ...,
+        metadata: _builtins.str | None = ...,
+        fake: _builtins.bool | None = ...,
+        quarantine: _builtins.str | None = ...,
+        held_by: _builtins.str | None = ...,
+        numa_nodes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gives", b"gives", "id", b"id", "name", b"name", "problem", b"problem", "shared", b"shared"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "gives", b"gives", "held_by", b"held_by", "id", b"id", "metadata", b"metadata", "name", b"name", "numa_nodes", b"numa_nodes", "problem", b"problem", "quarantine", b"quarantine", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gives", b"gives", "id", b"id", "name", b"name", "problem", b"problem", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "gives", b"gives", "held_by", b"held_by", "id", b"id", "metadata", b"metadata", "name", b"name", "numa_nodes", b"numa_nodes", "problem", b"problem", "quarantine", b"quarantine", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class DeviceClass(_message.Message):
+    """What holds for all devices of one class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    CONFIG_KEYS_FIELD_NUMBER: _builtins.int
+    UNAMBIGUOUS_FIELD_NUMBER: _builtins.int
+    CHOOSES_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    shared: _builtins.bool
+    """The pool that a claim means which names none."""
+    unambiguous: _builtins.bool
+    """A claim that fits more devices than it counts is refused."""
+    chooses: _builtins.bool
+    """Its plugin states preferences: the agent takes the devices."""
+    schema: _builtins.str
+    """JSON Schema of the metadata."""
+    problem: _builtins.str
+    """Why nothing of the class can be claimed; empty: its plugin runs."""
+    @_builtins.property
+    def config_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a claim's config may set."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        shared: _builtins.bool | None = ...,
+        config_keys: _abc.Iterable[_builtins.str] | None = ...,
+        unambiguous: _builtins.bool | None = ...,
+        chooses: _builtins.bool | None = ...,
+        schema: _builtins.str | None = ...,
+        problem: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chooses", b"chooses", "config_keys", b"config_keys", "name", b"name", "problem", b"problem", "schema", b"schema", "shared", b"shared", "unambiguous", b"unambiguous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chooses", b"chooses", "config_keys", b"config_keys", "name", b"name", "problem", b"problem", "schema", b"schema", "shared", b"shared", "unambiguous", b"unambiguous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceClass: _TypeAlias = DeviceClass  # noqa: Y015
+
+@_typing.final
+class Inventory(_message.Message):
+    """All devices of an agent: the blob that a join names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceClass]: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """The ones to be given first come first."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int | None = ...,
+        classes: _abc.Iterable[Global___DeviceClass] | None = ...,
+        devices: _abc.Iterable[Global___Device] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices", "generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Inventory: _TypeAlias = Inventory  # noqa: Y015
 
 @_typing.final
 class DomainInfo(_message.Message):

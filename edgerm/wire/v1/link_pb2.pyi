@@ -124,6 +124,8 @@ class Join(_message.Message):
     AGENT_INFO_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    INVENTORY_SHA256_FIELD_NUMBER: _builtins.int
+    INVENTORY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.bytes
     """16 bytes"""
     incarnation: _builtins.int
@@ -134,6 +136,10 @@ class Join(_message.Message):
     """mesos AgentInfo, in every part"""
     lane: _builtins.int
     """which frames the agent knows: 0 those of logs and stats, 1 also of input and messages"""
+    inventory_sha256: _builtins.bytes
+    """of its devices (mesos Inventory); absent: it has none"""
+    inventory: _builtins.bytes
+    """the same, once the master has said that it lacks them"""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskReport]: ...
     def __init__(
@@ -147,10 +153,12 @@ class Join(_message.Message):
         agent_info: _builtins.bytes = ...,
         tasks: _abc.Iterable[Global___TaskReport] | None = ...,
         lane: _builtins.int = ...,
+        inventory_sha256: _builtins.bytes = ...,
+        inventory: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_info", b"agent_info", "boot_id", b"boot_id", "incarnation", b"incarnation", "lane", b"lane", "more", b"more", "part", b"part", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_info", b"agent_info", "boot_id", b"boot_id", "incarnation", b"incarnation", "inventory", b"inventory", "inventory_sha256", b"inventory_sha256", "lane", b"lane", "more", b"more", "part", b"part", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,15 +215,26 @@ class Task(_message.Message):
     INFO_BLOB_FIELD_NUMBER: _builtins.int
     EXECUTOR_FIELD_NUMBER: _builtins.int
     BLOBS_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    APP_FIELD_NUMBER: _builtins.int
     info: _builtins.bytes
     """mesos TaskInfo as the framework sent it, completed by the master"""
     executor: _builtins.str
     """only beside info_blob"""
+    generation: _builtins.int
+    """of the inventory that this was decided on"""
+    app: _builtins.str
+    """whose task it is: the framework's name; only beside granted"""
     @_builtins.property
     def info_blob(self) -> Global___BlobRef: ...
     @_builtins.property
     def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
         """only beside info_blob: what the task needs before it starts"""
+
+    @_builtins.property
+    def granted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Granted]:
+        """the devices that its claims were given"""
 
     def __init__(
         self,
@@ -224,14 +243,46 @@ class Task(_message.Message):
         info_blob: Global___BlobRef | None = ...,
         executor: _builtins.str = ...,
         blobs: _abc.Iterable[Global___BlobRef] | None = ...,
+        granted: _abc.Iterable[Global___Granted] | None = ...,
+        generation: _builtins.int = ...,
+        app: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info_blob", b"info_blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "executor", b"executor", "info", b"info", "info_blob", b"info_blob"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "blobs", b"blobs", "executor", b"executor", "generation", b"generation", "granted", b"granted", "info", b"info", "info_blob", b"info_blob"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class Granted(_message.Message):
+    """The devices given to one claim of a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    claim: _builtins.int
+    """its place among the claims of the TaskInfo, from 0"""
+    shared: _builtins.bool
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        claim: _builtins.int = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        shared: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "ids", b"ids", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Granted: _TypeAlias = Granted  # noqa: Y015
 
 @_typing.final
 class JoinAnswer(_message.Message):
@@ -241,6 +292,7 @@ class JoinAnswer(_message.Message):
     NEXT_PART_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
+    WANTS_INVENTORY_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     session: _builtins.int
@@ -248,6 +300,8 @@ class JoinAnswer(_message.Message):
     stale: _builtins.bool
     gone: _builtins.str
     """an operator marked this agent gone: it may never join again, and why"""
+    wants_inventory: _builtins.bool
+    """the master lacks the devices: this part again, with them"""
     beat_interval_ms: _builtins.int
     lane: _builtins.int
     """with a session: which frames the master knows, as in Join"""
@@ -258,14 +312,15 @@ class JoinAnswer(_message.Message):
         next_part: _builtins.bool = ...,
         stale: _builtins.bool = ...,
         gone: _builtins.str = ...,
+        wants_inventory: _builtins.bool = ...,
         beat_interval_ms: _builtins.int = ...,
         lane: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale", "wants_inventory", b"wants_inventory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "gone", b"gone", "lane", b"lane", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "gone", b"gone", "lane", b"lane", "next_part", b"next_part", "outcome", b"outcome", "session", b"session", "stale", b"stale", "wants_inventory", b"wants_inventory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["session", "next_part", "stale", "gone"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["session", "next_part", "stale", "gone", "wants_inventory"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 

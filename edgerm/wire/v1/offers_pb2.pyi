@@ -367,6 +367,8 @@ class Offer(_message.Message):
     UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     ALLOCATION_INFO_FIELD_NUMBER: _builtins.int
     AGENT_NAME_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICE_CLASSES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     agent_name: _builtins.str
     """Ours.
@@ -392,6 +394,14 @@ class Offer(_message.Message):
     def unavailability(self) -> _basics_pb2.Unavailability: ...
     @_builtins.property
     def allocation_info(self) -> _resources_pb2.Resource.AllocationInfo: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[_infos_pb2.Device]:
+        """Those of `resources`, the ones to be taken first come first."""
+
+    @_builtins.property
+    def device_classes(self) -> _containers.RepeatedCompositeFieldContainer[_infos_pb2.DeviceClass]:
+        """Of these, and those of which the agent offers nothing now."""
+
     def __init__(
         self,
         *,
@@ -407,10 +417,12 @@ class Offer(_message.Message):
         unavailability: _basics_pb2.Unavailability | None = ...,
         allocation_info: _resources_pb2.Resource.AllocationInfo | None = ...,
         agent_name: _builtins.str | None = ...,
+        devices: _abc.Iterable[_infos_pb2.Device] | None = ...,
+        device_classes: _abc.Iterable[_infos_pb2.DeviceClass] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "device_classes", b"device_classes", "devices", b"devices", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_name", b"agent_name", "allocation_info", b"allocation_info", "attributes", b"attributes", "device_classes", b"device_classes", "devices", b"devices", "domain", b"domain", "executor_ids", b"executor_ids", "framework_id", b"framework_id", "hostname", b"hostname", "id", b"id", "resources", b"resources", "unavailability", b"unavailability", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -108,6 +108,7 @@ class TaskInfo(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     ALTERNATIVES_FIELD_NUMBER: _builtins.int
     ALTERNATIVE_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     data: _builtins.bytes
     stdin_open: _builtins.bool
@@ -152,6 +153,10 @@ class TaskInfo(_message.Message):
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
         """Several builds of the task, of which the first that fits an offer runs."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """Devices that it asks for; which they are is decided when the offer is accepted."""
+
     def __init__(
         self,
         *,
@@ -175,14 +180,128 @@ class TaskInfo(_message.Message):
         messages: _builtins.bool | None = ...,
         alternatives: _abc.Iterable[Global___Alternative] | None = ...,
         alternative: _builtins.str | None = ...,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "claims", b"claims", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "alternative", b"alternative", "alternatives", b"alternatives", "check", b"check", "claims", b"claims", "command", b"command", "container", b"container", "data", b"data", "discovery", b"discovery", "executor", b"executor", "health_check", b"health_check", "input", b"input", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_completion_time", b"max_completion_time", "messages", b"messages", "name", b"name", "resources", b"resources", "stdin_open", b"stdin_open", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskInfo: _TypeAlias = TaskInfo  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    """So many devices of a class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MATCH_EXPRESSIONS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique in its task; empty: as `type`."""
+    type: _builtins.str
+    """The class, such as siemens.com/isolated_core."""
+    count: _builtins.int
+    shared: _builtins.bool
+    """The pool; absent: as the class has it."""
+    optional: _builtins.bool
+    """The task starts without, too."""
+    config: _builtins.str
+    """A JSON object, for the class."""
+    @_builtins.property
+    def match_expressions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchExpression]:
+        """All must hold."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        type: _builtins.str | None = ...,
+        count: _builtins.int | None = ...,
+        match_expressions: _abc.Iterable[Global___MatchExpression] | None = ...,
+        shared: _builtins.bool | None = ...,
+        optional: _builtins.bool | None = ...,
+        config: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "count", b"count", "match_expressions", b"match_expressions", "name", b"name", "optional", b"optional", "shared", b"shared", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "count", b"count", "match_expressions", b"match_expressions", "name", b"name", "optional", b"optional", "shared", b"shared", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
+
+@_typing.final
+class MatchExpression(_message.Message):
+    """What must hold of a device's metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Segments with dots between."""
+    operator: _builtins.str
+    """In, NotIn, Contains, NotContains."""
+    values: _builtins.str
+    """A JSON list."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str | None = ...,
+        operator: _builtins.str | None = ...,
+        values: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchExpression: _TypeAlias = MatchExpression  # noqa: Y015
+
+@_typing.final
+class DeviceGrant(_message.Message):
+    """The devices given to a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    claim: _builtins.str
+    """Its name."""
+    type: _builtins.str
+    """The class."""
+    shared: _builtins.bool
+    """The pool that they are of."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """None: an optional claim that was skipped."""
+
+    def __init__(
+        self,
+        *,
+        claim: _builtins.str | None = ...,
+        type: _builtins.str | None = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        shared: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "ids", b"ids", "shared", b"shared", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "ids", b"ids", "shared", b"shared", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceGrant: _TypeAlias = DeviceGrant  # noqa: Y015
 
 @_typing.final
 class Alternative(_message.Message):
@@ -1498,6 +1617,7 @@ class TaskStatus(_message.Message):
     OUTPUT_TAIL_FIELD_NUMBER: _builtins.int
     LAUNCH_ID_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
     state: Global___TaskState.ValueType
     message: _builtins.str
     source: Global___TaskStatus.Source.ValueType
@@ -1536,6 +1656,10 @@ class TaskStatus(_message.Message):
     def unreachable_time(self) -> _basics_pb2.TimeInfo: ...
     @_builtins.property
     def limitation(self) -> _resources_pb2.TaskResourceLimitation: ...
+    @_builtins.property
+    def granted(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceGrant]:
+        """The devices that the agent took, of classes where it chooses."""
+
     def __init__(
         self,
         *,
@@ -1561,10 +1685,11 @@ class TaskStatus(_message.Message):
         output_tail: _builtins.str | None = ...,
         launch_id: _builtins.str | None = ...,
         detail: _builtins.str | None = ...,
+        granted: _abc.Iterable[Global___DeviceGrant] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check_status", b"check_status", "container_status", b"container_status", "data", b"data", "detail", b"detail", "executor_id", b"executor_id", "exit_code", b"exit_code", "healthy", b"healthy", "labels", b"labels", "launch_id", b"launch_id", "limitation", b"limitation", "message", b"message", "output_tail", b"output_tail", "reason", b"reason", "signal", b"signal", "source", b"source", "state", b"state", "task_id", b"task_id", "timestamp", b"timestamp", "trap", b"trap", "unreachable_time", b"unreachable_time", "uuid", b"uuid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check_status", b"check_status", "container_status", b"container_status", "data", b"data", "detail", b"detail", "executor_id", b"executor_id", "exit_code", b"exit_code", "granted", b"granted", "healthy", b"healthy", "labels", b"labels", "launch_id", b"launch_id", "limitation", b"limitation", "message", b"message", "output_tail", b"output_tail", "reason", b"reason", "signal", b"signal", "source", b"source", "state", b"state", "task_id", b"task_id", "timestamp", b"timestamp", "trap", b"trap", "unreachable_time", b"unreachable_time", "uuid", b"uuid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check_status", b"check_status", "container_status", b"container_status", "data", b"data", "detail", b"detail", "executor_id", b"executor_id", "exit_code", b"exit_code", "healthy", b"healthy", "labels", b"labels", "launch_id", b"launch_id", "limitation", b"limitation", "message", b"message", "output_tail", b"output_tail", "reason", b"reason", "signal", b"signal", "source", b"source", "state", b"state", "task_id", b"task_id", "timestamp", b"timestamp", "trap", b"trap", "unreachable_time", b"unreachable_time", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "check_status", b"check_status", "container_status", b"container_status", "data", b"data", "detail", b"detail", "executor_id", b"executor_id", "exit_code", b"exit_code", "granted", b"granted", "healthy", b"healthy", "labels", b"labels", "launch_id", b"launch_id", "limitation", b"limitation", "message", b"message", "output_tail", b"output_tail", "reason", b"reason", "signal", b"signal", "source", b"source", "state", b"state", "task_id", b"task_id", "timestamp", b"timestamp", "trap", b"trap", "unreachable_time", b"unreachable_time", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
