@@ -18,6 +18,13 @@ SIM_AGENTS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
+# Two boots: Debian's usual kernel for limits, and a real-time box with cores, cards, lines and USB for devices.
+EDGEBOX := $(PY) test/edgebox/edgebox.py
+EDGEBOX_PYTEST = -- $(PY) -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+EDGEBOX_V2 := test/edgebox/test_cgroups_v2.py test/edgebox/test_executors_v2.py test/integration/test_cgroups.py
+EDGEBOX_REALTIME := --rt --smp 4 --isolate 2-3 --nic e1000e --nic e1000e --modules --usb --memory 4096 \
+  --with docker.io --with busybox-static
+
 .PHONY: help demo test check proto docs sim bench test-edgebox clean
 
 help: ## list the targets
@@ -49,9 +56,10 @@ sim: $(DEV) ## the simulator over many seeds: SIM_SEEDS=1000; or one great fleet
 bench: $(DEV) ## measure against floors and peers in the same run
 	$(PY) test/bench/run.py $(BENCH_ARGS)
 
-test-edgebox: $(DEV) ## tests that need another kernel (cgroup v2), in a throw-away VM; as root
+test-edgebox: $(DEV) ## tests that need another kernel (cgroup v2, real-time, devices), in throw-away VMs; as root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make test-edgebox: needs root, to start the VM: run it with sudo" >&2; exit 2; }
-	$(PY) test/edgebox/edgebox.py --time-limit 600 -- $(PY) -m pytest -p no:cacheprovider test/edgebox test/integration/test_cgroups.py
+	$(EDGEBOX) --time-limit 240 $(EDGEBOX_PYTEST) $(EDGEBOX_V2)
+	$(EDGEBOX) --time-limit 470 $(EDGEBOX_REALTIME) $(EDGEBOX_PYTEST) test/edgebox $(EDGEBOX_V2:%=--ignore=%)
 
 clean: ## remove the environment, caches and what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist docs/_build

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from edgerm.core import link, tasks
 from edgerm.sdk.core import moves as session_moves
+from edgerm_agent.core import grants
 from edgerm_master.core import agents, frameworks
 
 PAGE = Path(__file__).with_name("states.md")
@@ -49,6 +50,14 @@ MACHINES = [
         "How an agent stands with its master ([link.md](link.md)). Contact lost ends nothing.",
         link.LinkState.APART,
         link.LINK_MOVES,
+    ),
+    Machine(
+        "The devices of a task",
+        "`edgerm_agent/core/grants.py`, `GRANT_MOVES`",
+        "From the launch, which journals them first, until their plugins have said that they are clean. A task's end "
+        "is told when they were taken back.",
+        grants.GrantState.FREE,
+        grants.GRANT_MOVES,
     ),
     Machine(
         "An agent, as the master sees it",

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from edgerm.core import link
 from edgerm.core.blobs import Digest, digest_of
+from edgerm.core.claims import Claim, Granted, Operator, expression, json_text
 from edgerm.core.constraints import Constraints, any_of
+from edgerm.core.devices import NO_INVENTORY, Device, DeviceClass, Inventory
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, TaskId, TaskKey
+from edgerm.core.metadata import to_text
 from edgerm.core.resources import Amount, Reservation, ResourceKey, Resources, coalesce
 from edgerm.core.scheduler import (
     REFUSE_MAX_S,
@@ -47,9 +50,10 @@ from edgerm.core.scheduler import (
     UpdateFramework,
 )
 from edgerm.core.tasks import Reason, Source, TaskState
+from edgerm.wire.codec.claims import claims_to_messages
 from edgerm.wire.codec.infos import agent_info, agent_spec, attributes_info, framework_info, framework_spec
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
-from edgerm.wire.codec.tasks import task_spec
+from edgerm.wire.codec.tasks import task_spec, with_grants
 from edgerm.wire.codec.times import nanoseconds
 from edgerm.wire.v1.resources_pb2 import Volume
 from edgerm.wire.v1.tasks_pb2 import ContainerInfo, TaskInfo
@@ -103,6 +107,84 @@ def entries(draw: st.DrawFn, *, refined: bool = True) -> tuple[ResourceKey, Amou
 bags = st.lists(entries(), max_size=4).map(lambda pairs: Resources(dict(pairs)))
 old_bags = st.lists(entries(refined=False), max_size=4).map(lambda pairs: Resources(dict(pairs)))
 
+# --- devices and claims -----------------------------------------------------------------------------------------
+
+CLASSES = ("siemens.com/gpio", "nvidia.com/gpu", "edgerm.io/serial")
+printable = st.text(
+    st.characters(codec="utf-8", max_codepoint=0x2FF, exclude_categories=["Cc", "Cf", "Zs"]), max_size=8
+)
+metadata = st.sampled_from(
+    [
+        "",
+        to_text({"labels": ["a", "Ü"]}),
+        to_text({"lscpu": {"CPU max MHz": 4.5, "x": {}}}),
+    ]
+)
+devices = st.builds(
+    Device,
+    name=st.sampled_from(CLASSES),
+    id=st.sampled_from([f"{kind}{n}" for kind in ("chip", "Ü", "line7-") for n in range(4)]),
+    shared=st.booleans(),
+    problem=texts,
+    gives=st.lists(texts, max_size=2).map(tuple),
+    metadata=metadata,
+    fake=st.booleans(),
+    quarantine=texts,
+    held_by=texts,
+    numa_nodes=st.lists(st.integers(0, 9), max_size=2).map(tuple),
+)
+device_classes = st.builds(
+    DeviceClass,
+    name=st.sampled_from(CLASSES),
+    shared=st.booleans(),
+    config_keys=st.lists(texts, max_size=2).map(tuple),
+    unambiguous=st.booleans(),
+    chooses=st.booleans(),
+    schema=st.sampled_from(["", "{}"]),
+    problem=texts,
+)
+inventories = st.just(NO_INVENTORY) | st.builds(
+    Inventory,
+    st.lists(device_classes, max_size=3, unique_by=lambda each: each.name).map(tuple),
+    st.lists(devices, max_size=5, unique_by=lambda each: (each.name, each.id)).map(tuple),
+    st.integers(1, 2**63),
+)
+scalars = st.one_of(printable, st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
+expressions = st.builds(
+    expression, printable.filter(bool), st.sampled_from([one.value for one in Operator]), st.lists(scalars, max_size=3)
+)
+some_config = st.dictionaries(
+    printable, scalars | st.booleans() | st.lists(scalars, max_size=1), min_size=1, max_size=2
+)
+configs = st.just("") | some_config.map(lambda config: json_text("config", config))
+claims = st.builds(
+    Claim,
+    name=printable.filter(bool),
+    type=st.sampled_from(CLASSES),
+    count=st.integers(0, 9),
+    expressions=st.lists(expressions, max_size=2).map(tuple),
+    shared=st.none() | st.booleans(),
+    optional=st.booleans(),
+    config=configs,
+)
+claim_tuples = st.lists(claims, max_size=3, unique_by=lambda claim: claim.name).map(tuple)
+
+
+# Messages hold one of these few: what may be in one is drawn only where devices are what a test is about.
+CHIP = Device("siemens.com/gpio", "chip0", metadata=to_text({"labels": ["a", "Ü"]}), gives=("/dev/gpiochip0",))
+GPIO = Inventory((DeviceClass("siemens.com/gpio", config_keys=("id",)),), (CHIP, replace(CHIP, id="chip1")), 7)
+CLAIM = Claim("chips", "siemens.com/gpio", 2, (expression("labels", "Contains", ["a"]),), config='{"id":"in"}')
+OTHER = Claim("nvidia.com/gpu", "nvidia.com/gpu", optional=True, shared=False)
+some_inventories = st.sampled_from([NO_INVENTORY, GPIO, Inventory(GPIO.classes, generation=8)])
+some_claims = st.sampled_from([(), (), (CLAIM,), (OTHER, CLAIM)])
+some_ids = st.sampled_from([(), ("chip0",), ("Ü", "chip1")])
+
+
+def granted(some: tuple[Claim, ...], given_ids: tuple[str, ...], shared: bool) -> tuple[Granted, ...]:
+    """What was given to these claims: to each the same."""
+    return tuple(Granted(one.name, one.type, given_ids, shared, one.config) for one in some)
+
+
 # --- frameworks, agents, tasks ----------------------------------------------------------------------------------
 
 
@@ -137,6 +219,7 @@ def agents(draw: st.DrawFn) -> AgentSpec:
     spec = AgentSpec(
         hostname, draw(texts), draw(st.integers(0, 65535)), draw(bags), attributes_info(hostname, attributes)
     )
+    spec = replace(spec, inventory=draw(some_inventories))
     return agent_spec(agent_info(spec))
 
 
@@ -203,12 +286,22 @@ def task_infos(draw: st.DrawFn, *, containers: bool = False) -> TaskInfo:
         message.kill_policy.grace_period.nanoseconds = nanoseconds("", draw(spans_s))
     if draw(st.booleans()):
         message.max_completion_time.nanoseconds = nanoseconds("", draw(spans_s))
+    message.claims.extend(claims_to_messages(draw(some_claims)))
     return message
 
 
 inline_tasks = task_infos().map(task_spec)
 offloaded_tasks = st.builds(lambda spec, blob: replace(spec, info=b"", info_blob=blob), inline_tasks, blob_refs)
 tasks: st.SearchStrategy[TaskSpec] = st.one_of(inline_tasks, offloaded_tasks)
+
+launched_tasks = st.builds(
+    lambda task, given_ids, shared, app: with_grants(task, granted(task.claims, given_ids, shared), 7, app),
+    tasks,
+    some_ids,
+    st.booleans(),
+    texts,
+)
+"""As a master orders them: with what their claims were given."""
 
 statuses = st.builds(
     Status,
@@ -226,6 +319,7 @@ statuses = st.builds(
     trap=texts,
     output_tail=texts,
     detail=texts,
+    granted=st.sampled_from([(), (), (Granted("chips", "siemens.com/gpio", ("Ü", "chip1"), shared=True),)]),
     unreachable_wall_s=st.none() | walls_s,
     # data; healthy; a field that nobody knows
     extra=st.sampled_from([b"", b"\x1a\x02hi", b"@\x01", b"\xc2\xbb\x01\x03new"]),
@@ -288,7 +382,10 @@ def offers(draw: st.DrawFn, framework: FrameworkSpec) -> Offer:
     """An offer that this framework can be told."""
     bag = draw(bags if Capability.RESERVATION_REFINEMENT in framework.capabilities else old_bags)
     one_role = framework.roles[0] if Capability.MULTI_ROLE not in framework.capabilities else draw(roles)
-    return Offer(draw(offer_ids), draw(framework_ids), one_role, draw(agent_ids), bag, draw(agents()))
+    agent = draw(agents())
+    some = draw(st.lists(st.sampled_from(agent.inventory.devices), unique=True)) if agent.inventory.devices else ()
+    bag = bag + Resources((device.key, frozenset([device.id])) for device in some)
+    return Offer(draw(offer_ids), draw(framework_ids), one_role, draw(agent_ids), bag, agent)
 
 
 def offer_events(framework: FrameworkSpec) -> st.SearchStrategy[Offers]:
@@ -307,7 +404,7 @@ counters = st.integers(0, 2**63)
 sessions = st.integers(0, 2**32 - 1)
 reports = st.builds(
     lambda task, key, state, seq, role, owes: link.TaskReport(_keyed(task, key), state, seq, role, task, owes),
-    tasks,
+    launched_tasks,
     task_keys,
     st.sampled_from(TaskState),
     counters,
@@ -323,17 +420,19 @@ joins = st.builds(
     st.lists(reports, max_size=2).map(tuple),
     st.integers(0, 5),
     st.booleans(),
+    devices=st.booleans(),
 )
 join_answers: st.SearchStrategy[link.JoinAnswer] = st.one_of(
     st.builds(link.Welcome, sessions, st.integers(1, 10**6).map(lambda ms: ms / 1000)),
     st.just(link.NextPart()),
+    st.just(link.WantsInventory()),
     st.just(link.Stale()),
     st.builds(link.Gone, st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)),
 )
 request_ids = st.just("") | st.from_regex(r"[A-Za-z0-9._:/+=@~-]{1,64}", fullmatch=True)
 launches = st.builds(
     lambda task, key, role, request: link.Launch(_keyed(task, key), role, task, request),
-    tasks,
+    launched_tasks,
     task_keys,
     roles,
     request_ids,

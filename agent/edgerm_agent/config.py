@@ -170,7 +170,7 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     size: str  # such as 64M
     labels: tuple[str, ...] = ()
-    permissions: dict[str, tuple[str, ...]] = {"*": ("rw",)}  # app → ro, rw; `*`: any app
+    permissions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: {"*": ("rw",)})  # app → ro, rw
 
 
 class Shm(msgspec.Struct, frozen=True):
@@ -239,7 +239,7 @@ class Devices(msgspec.Struct, frozen=True):
 class Config(msgspec.Struct, frozen=True):
     """All settings of an agent."""
 
-    master: str = "http://127.0.0.1:5050"
+    master: str = ""  # none: the agent stands alone, and gives devices to whoever asks on its box
     data_dir: str = ""
     name: str = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
@@ -255,14 +255,14 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def look_port(self) -> int | None:
         """Where anybody may look at the agent; None: nowhere. What serves it takes as much memory as all the rest."""
-        if self.port is None and any(url.startswith("http") for url in self.masters):
+        if self.port is None and any(url.startswith("http") for url in self.masters):  # its link takes that anyway
             return PORT
         return self.port
 
     @property
     def masters(self) -> tuple[str, ...]:
-        """The URLs in `master`, one or more; raises `Invalid`."""
-        return parse_masters(self.master)
+        """The URLs in `master`, none for an agent that stands alone; raises `Invalid`."""
+        return parse_masters(self.master) if self.master.strip() else ()
 
     @property
     def data_path(self) -> Path:
@@ -273,7 +273,7 @@ class Config(msgspec.Struct, frozen=True):
 def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """The settings that hold now; raises `Invalid` with the remedy."""
     settings = config.load(Config, file=file, default_file=DEFAULT_FILE, flags=flags)
-    parse_masters(settings.master)
+    _ = settings.masters  # whether they are addresses
     return settings
 
 

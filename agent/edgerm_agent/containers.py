@@ -87,6 +87,9 @@ def container_spec(
         force_pull=docker.force_pull_image,
         parameters=tuple((parameter.key, parameter.value) for parameter in docker.parameters),
         nodes=setup.nodes,
+        annotations=setup.annotations,
+        cdi_names=setup.cdi_names,
+        runtime=setup.runtime,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from edgerm.core.resources import MILLI, Amount, ResourceKey, Resources, parse
@@ -44,13 +45,17 @@ def kind() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def detect(data_dir: Path) -> Resources:
-    """The CPUs that we may use, a share of the memory, the free space beside `data_dir` less a reserve, ports."""
+def detect(data_dir: Path, plain_cpus: Collection[int] = ()) -> Resources:
+    """The CPUs that we may use, a share of the memory, the free space beside `data_dir` less a reserve, ports.
+
+    `plain_cpus`: those that no device is made of; none: all of them.
+    """
+    cpus = os.sched_getaffinity(0)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(data_dir)
     free_bytes = disk.free - max(DISK_RESERVE_BYTES, int(disk.total * DISK_RESERVE_SHARE))
     amounts: dict[ResourceKey, Amount] = {
-        ResourceKey("cpus"): len(os.sched_getaffinity(0)) * MILLI,
+        ResourceKey("cpus"): len(cpus.intersection(plain_cpus) or cpus) * MILLI,
         ResourceKey("mem"): int(memory_bytes * MEMORY_SHARE) // MIB * MILLI,
         ResourceKey("disk"): max(free_bytes, 0) // MIB * MILLI,
         ResourceKey("ports"): PORTS,

@@ -15,10 +15,10 @@ from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId
 from edgerm.store import api
 from edgerm.store.records import RecordCodec
-from edgerm_agent.core.records import Record, RunRecord, TaskRecord
+from edgerm_agent.core.records import GrantRecord, Record, RunRecord, TaskRecord, halves, kind_of
 
 JOURNAL: Final = "journal.db"  # in the data directory
-CODEC: Final = RecordCodec({"task": (1, TaskRecord), "run": (1, RunRecord)})
+CODEC: Final = RecordCodec({"task": (1, TaskRecord), "run": (1, RunRecord), "grant": (1, GrantRecord)})
 SELF_VERSION: Final = 1
 SELF: Final = "self"
 """Kind and key of the row that says who this agent is."""
@@ -61,23 +61,18 @@ class Journal:
         return life
 
     def load(self) -> list[Record]:
-        """Every task that was promised, each with both of its records.
+        """Every task that was promised, each with both of its records, and every grant.
 
-        A half that a crash left between two batches is removed: nobody was told of a task before its second half was
-        durable, and the second half goes only after its task was forgotten. Raises `Invalid` for what this edgerm
-        cannot read.
+        A half that a crash left is removed (`records.halves`). Raises `Invalid` for what this edgerm cannot read.
         """
         records: list[Record] = [
             CODEC.decode(row.kind, row.version, row.blob) for row in self._rows if row.kind != SELF
         ]
         self._rows = []
-        whole = {r.key for r in records if isinstance(r, TaskRecord)} & {
-            r.key for r in records if isinstance(r, RunRecord)
-        }
-        halves = [record for record in records if record.key not in whole]
-        for batch in api.split(api.Delete(_kind(record), str(record.key)) for record in halves):
+        gone = halves(records)
+        for batch in api.split(api.Delete(kind_of(record), str(record.key)) for record in gone):
             self._store.apply(batch, self._fence)
-        return [record for record in records if record.key in whole]
+        return [record for record in records if record not in gone]
 
     def write(self, changes: Sequence[Change]) -> None:
         """Make these changes durable, in order; for one thread at a time. Raises what the store raises."""
@@ -93,10 +88,6 @@ def inspect(store: api.Store) -> tuple[AgentId, list[Record]]:
         raise Invalid("the journal does not say whose it is: no agent has ever started on it")
     records = [CODEC.decode(row.kind, row.version, row.blob) for row in rows if row.kind != SELF]
     return AgentId(json.loads(found.blob)["agent_id"]), records
-
-
-def _kind(record: Record) -> str:
-    return "task" if isinstance(record, TaskRecord) else "run"
 
 
 def _row(change: Change) -> api.Change:

@@ -42,16 +42,20 @@ def launch_spec(
     users: Users,
     allowed: Allowed,
     setup: Setup = NO_SETUP,
+    plain_cpus: tuple[int, ...] = (),
 ) -> LaunchSpec:
     """What to start for `info`, the TaskInfo of `task`; `setup`: what its devices give.
+
+    `plain_cpus`: where tasks run that have no CPUs of their own; none: anywhere.
 
     Raises `Invalid` if `info` is no TaskInfo or asks for what can never be started, `NotFound` for a blob that is not
     here, `Forbidden` for what no task may ask for.
     """
     message = from_protobuf(TaskInfo, info)
     variables = _variables(key, task, message, agent_id, sandbox, setup)
+    cpus = setup.cpus or plain_cpus
     if task.executor == CONTAINERS:
-        return _container(key, task, message, variables, sandbox, allowed, setup)
+        return _container(key, task, message, variables, sandbox, allowed, setup, cpus)
     wasm = message.container.wasm if message.container.HasField("wasm") else None
     program, argv = _module_command(message.command, message.name) if wasm else program_of(message.command)
     if not wasm:
@@ -63,13 +67,16 @@ def launch_spec(
         env=tuple({"PATH": PATH, **variables}.items()),
         sandbox=sandbox,
         stdin=blob_path(Digest(message.input.sha256.hex())) if message.HasField("input") else None,
-        limits=limits_of(task.resources),
+        limits=limits_of(task.resources, setup.cpus),
         user=None if wasm else users.of(message.command),
         module=blob_path(Digest(wasm.module.sha256.hex())) if wasm else None,
         entry_point=wasm.entry_point if wasm else "_start",
         stdin_open=message.stdin_open,
         messages=mailbox.place_of(sandbox, task.executor) if message.messages else None,
         mounts=setup.mounts if wasm else (),
+        cpus=cpus,
+        network=setup.network,
+        chips=setup.chips if wasm else (),
     )
 
 
@@ -101,6 +108,7 @@ def _container(
     sandbox: Path,
     allowed: Allowed,
     setup: Setup,
+    cpus: tuple[int, ...],
 ) -> LaunchSpec:
     """No PATH of ours: the image has its own."""
     container = container_spec(message, task.resources, sandbox, allowed, setup)
@@ -111,11 +119,13 @@ def _container(
         argv=argv,
         env=tuple({**variables, "MESOS_SANDBOX": SANDBOX}.items()),
         sandbox=sandbox,
-        limits=limits_of(task.resources),
+        limits=limits_of(task.resources, setup.cpus),
         user=allowed.user(message.command),
         stdin_open=message.stdin_open,
         messages=mailbox.place_of(sandbox, task.executor) if message.messages else None,
         container=container,
+        cpus=cpus,
+        network=setup.network,
     )
 
 
@@ -191,11 +201,14 @@ def ports_text(resources: Resources) -> str:
     return ",".join(str(begin) if begin == end else f"{begin}-{end}" for begin, end in ranges)
 
 
-def limits_of(resources: Resources) -> Limits:
-    """What the task asked for is what it may use; a resource that it did not ask for is not limited."""
+def limits_of(resources: Resources, own_cpus: Collection[int] = ()) -> Limits:
+    """What the task asked for is what it may use; a resource that it did not ask for is not limited.
+
+    CPUs of its own (`own_cpus`) it has whole, whatever share of the others it asked for beside them.
+    """
     names = {key.name for key in resources}
     return Limits(
-        cpus_milli=resources.scalar_milli("cpus") if "cpus" in names else None,
+        cpus_milli=resources.scalar_milli("cpus") if "cpus" in names and not own_cpus else None,
         memory_bytes=_bytes(resources, "mem") if "mem" in names else None,
         disk_bytes=_bytes(_sandbox_disk(resources), "disk") if ResourceKey("disk") in resources else None,
     )

@@ -18,6 +18,7 @@ from edgerm import logs
 from edgerm.core.errors import Conflict, EdgermError, Invalid
 from edgerm_agent import config, doctor
 from edgerm_agent.config import Config
+from edgerm_agent.devices.loader import WrongSettings
 from edgerm_agent.running import Running, running
 from edgerm_agent.telling import check as check_told
 
@@ -53,6 +54,8 @@ def main(config_file: Path | None, flags: Mapping[str, Any], lifeline: int | Non
         asyncio.run(_run(settings, lifeline))
     except Dismissed as error:
         return _say(error, EXIT_GONE)
+    except WrongSettings as error:
+        return _say(error, 2)
     except EdgermError as error:
         return _say(error, 1)
     except Exception as error:
@@ -105,6 +108,8 @@ async def _run(settings: Config, lifeline: int | None) -> None:
         _watch(lifeline, abandon)
     async with running(settings, lifeline) as agent:
         agent.shell.joined = lambda: _ready(agent)
+        if not settings.masters:
+            _ready(agent)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         try:
             ends: set[asyncio.Future[Any]] = {stopped, agent.shell.failed, agent.shell.dismissed}

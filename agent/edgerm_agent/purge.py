@@ -22,17 +22,22 @@ from pathlib import Path
 from typing import Final
 
 from edgerm.core.errors import Conflict, EdgermError, Invalid
-from edgerm.core.ids import AgentId
+from edgerm.core.ids import AgentId, TaskKey
 from edgerm.store.datadir import LOCK_NAME, explained, lock_alone
 from edgerm.store.sqlite import SqliteStore
 from edgerm_agent import engines, host
 from edgerm_agent.config import Config
-from edgerm_agent.core.records import Phase, RunRecord, executors_of
+from edgerm_agent.core.effects import GiveBack
+from edgerm_agent.core.events import Event, GivenBack
+from edgerm_agent.core.records import GrantRecord, Phase, RunRecord, executors_of
+from edgerm_agent.devices.hostfs import doors
+from edgerm_agent.devices.loader import load
+from edgerm_agent.devices.manager import Devices
 from edgerm_agent.journal import JOURNAL, inspect
 from edgerm_agent.keeper import members
 from edgerm_agent.roster import DOCKER, NO_PACKAGE, Roster
 
-FOLDERS: Final = ("sandboxes", "blobs", "wasm-code")
+FOLDERS: Final = ("sandboxes", "blobs", "wasm-code", "devices")
 FILES: Final = tuple(
     f"{name}.{suffix}" for name in ("keeper", "wasm-host", "wasm-host-2") for suffix in ("sock", "log", "lock")
 )
@@ -55,6 +60,7 @@ class Found:
     blobs: int
     size_bytes: int
     foreign: tuple[str, ...]  # entries that are not the agent's: they stay
+    grants: tuple[GrantRecord, ...] = ()  # devices that tasks may have
 
     def __str__(self) -> str:
         kinds = f" ({', '.join(sorted(self.executors))})" if self.executors else ""
@@ -151,6 +157,7 @@ def _look(path: Path) -> Found:
         _count(path / "blobs"),
         sum(_sizes(path)),
         tuple(name for name in names if name not in {LOCK_NAME, *FILES, *LAST, *FOLDERS}),
+        tuple(record for record in records if isinstance(record, GrantRecord)),
     )
 
 
@@ -178,8 +185,9 @@ async def _end(found: Found, settings: Config) -> list[str]:
         for name, executor in roster.executors.items():
             left += await _try(f"tasks on {name}", executor.end_tasks())
         left += await asyncio.to_thread(_end_strays, found.path)
-        left += [f"the group {group}" for group in await asyncio.to_thread(roster.clear_groups)]
         left += await _end_containers(found, settings)
+        left += await give_back(found, settings) if not left else ()
+        left += await asyncio.to_thread(roster.clear_groups)  # with the networks, from which interfaces are home now
     finally:
         await roster.close()
     return left
@@ -218,6 +226,34 @@ async def _end_containers(found: Found, settings: Config) -> list[str]:
         return await _try(f"containers with the label edgerm.agent={found.agent_id}", executor.end_tasks())
     finally:
         await executor.close()
+
+
+async def give_back(found: Found, settings: Config) -> list[str]:
+    """Devices of tasks, all of which have ended, become as they were; what is not, a line each."""
+    tasks: dict[TaskKey, list[GrantRecord]] = {}
+    for grant in found.grants:
+        tasks.setdefault(grant.key, []).append(grant)
+    if not tasks:
+        return []
+    devices, events = Devices(), asyncio.Queue[Event]()
+    load(settings.devices, doors(found.path / "devices"), devices)
+    await devices.first()
+    devices.begin(events.put_nowait)
+    for key, grants in tasks.items():
+        devices.give_back(GiveBack(key, tuple(grants)))
+    left: list[str] = []
+    try:
+        async with asyncio.timeout(END_S * len(tasks)):
+            while tasks:
+                event = await events.get()
+                if isinstance(event, GivenBack) and event.key in tasks:
+                    del tasks[event.key]
+                    left += [f"a device of {name}: {evidence}" for name, evidence in event.evidence.items()]
+    except TimeoutError:
+        left += [f"devices of task {key}: their plugins do not answer" for key in tasks]
+    finally:
+        await devices.close()
+    return left
 
 
 # --- remove -----------------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ class Roster:
         user = process.user or None
         self._wasm = WasmExecutor(data_dir, self._cgroups, lifeline=lifeline)
         self._sleepy = wasm.idle_s > 0
-        kinds: list[OwnExecutor] = [self._keeper(data_dir, user, lifeline), self._wasm]
+        self._process = self._keeper(data_dir, user, lifeline)
+        kinds: list[OwnExecutor] = [self._process, self._wasm]
         self.executors: dict[str, OwnExecutor] = {executor.name: executor for executor in kinds}
         self._instances: dict[str, str] = {}
         self._changed: Callable[[str, str], None] = lambda name, instance: None
@@ -184,7 +185,7 @@ class Roster:
     # --- groups ---
 
     def clear_orphans(self, known: Collection[TaskKey]) -> None:
-        """Kill and remove what is in groups of tasks that nobody knows; blocks."""
+        """Kill and remove what is in groups of tasks that nobody knows, and their networks; blocks."""
         for group in self._cgroups.orphans(known):
             log.info("the group of a task that nobody knows is removed", group=str(group))
             with suppress(EdgermError, OSError):
@@ -193,6 +194,7 @@ class Roster:
         for threads in self._cgroups.orphan_threads(known):
             with suppress(EdgermError, OSError):
                 threads.remove()
+        self._process.clear_networks(known)
 
     async def instance(self, name: str) -> str:
         """What is behind an executor now, started if there is none and it is ours. Raises `Unavailable`.
@@ -264,10 +266,12 @@ class Roster:
         return [*self._watches.values(), *(task for task in (self._search, self._falling) if task is not None)]
 
     def clear_groups(self) -> list[str]:
-        """Kill and remove every group of this agent; those that stay. Blocks."""
+        """Kill and remove every group and network of this agent; those that stay, a line each. Blocks."""
         self.clear_orphans(())
         self._cgroups.discard()
-        return [str(group) for group in (*self._cgroups.orphans(()), *self._cgroups.orphan_threads(()))]
+        groups = (*self._cgroups.orphans(()), *self._cgroups.orphan_threads(()))
+        left = [f"the group {group}" for group in groups]
+        return [*left, *self._process.clear_networks(())]
 
     async def _watch(self, name: str) -> None:
         wait_s = RETRY_FIRST_S

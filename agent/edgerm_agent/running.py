@@ -11,16 +11,19 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgerm import logs
 from edgerm.core.errors import NotFound
 from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.resources import parse
 from edgerm.core.scheduler import AgentSpec
 from edgerm.plugin.executor import Handle
 from edgerm.store.blobs import BlobStore
 from edgerm.store.datadir import DataDir
 from edgerm.store.sqlite import SqliteStore
+from edgerm.transport.local import LocalServer
 from edgerm_agent import host
 from edgerm_agent.blobs import Blobs
 from edgerm_agent.config import PORT, Config
@@ -28,14 +31,18 @@ from edgerm_agent.containers import Allowed
 from edgerm_agent.core.agent import Agent, Identity
 from edgerm_agent.core.effects import MessageIn
 from edgerm_agent.core.events import Described, ExecutorFound, InstanceChanged, Recovered
-from edgerm_agent.core.records import executors_of
-from edgerm_agent.devices.declared import DeclaredDevices
+from edgerm_agent.core.records import Record, RunRecord, executors_of, is_local
+from edgerm_agent.devices import loader, outside
+from edgerm_agent.devices.hostfs import doors
+from edgerm_agent.devices.manager import Devices
+from edgerm_agent.executors.local import LocalExecutor
 from edgerm_agent.executors.users import own_name
 from edgerm_agent.input import Inputs
 from edgerm_agent.journal import JOURNAL, Journal, Life
 from edgerm_agent.lane import Lane
 from edgerm_agent.launch import Users
 from edgerm_agent.link import Link, carrier_of
+from edgerm_agent.local import LocalFace
 from edgerm_agent.mailbox import Mailboxes
 from edgerm_agent.output import Outputs
 from edgerm_agent.roster import Findings, Roster
@@ -87,16 +94,23 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
         stack.push_async_callback(roster.close)
         port = await _show(stack, settings.look_port)
         findings = await roster.find()
-        devices = DeclaredDevices(settings.devices.declared)
-        telling = Telling(settings, data.path, port, devices, findings.enforced)
+        local = LocalExecutor(host.boot_id(), _local_handles(records))
+        roster.executors[local.name] = local  # now: the roster's findings are told to the master
+        devices = await _devices(stack, settings, data.path, roster)
+        telling = Telling(settings, data.path, port, findings.enforced, devices.plain_cpus())
         core = Agent(_identity(life, telling.spec(), settings), records, settings.executors.idle_s)
-        await asyncio.to_thread(roster.clear_orphans, {*core.tasks, *findings.held})
+        await asyncio.to_thread(roster.clear_orphans, {*core.tasks, *core.grants, *findings.held})
         shell = AgentShell(core, journal.write)
         tasks = await _compose(stack, settings, data.path, shell, roster, life.agent_id, devices)
         stack.push_async_callback(shell.close)
         log.info("running", agent=life.agent_id, data_dir=str(data.path), executors=sorted(findings.instances))
         shell.start()
-        shell.post(Recovered(findings.instances, findings.held, findings.awaited))
+        devices.begin(shell.post)
+        make_memories = partial(loader.load_shm, settings.devices, doors(data.path / "devices"), devices)
+        held = {handle.key: handle for handle in (await local.inspect()).held}
+        instances = {**findings.instances, local.name: await local.instance()}
+        shell.post(Recovered(instances, {**findings.held, **held}, findings.awaited))
+        await _serve_box(stack, data.path, LocalFace(life.agent_id, shell, devices, local, make_memories))
 
         def found(name: str, later: Findings) -> None:
             telling.enforced = {**telling.enforced, **later.enforced}
@@ -104,9 +118,31 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
             shell.post(ExecutorFound(name, later.instances.get(name), later.held))
 
         roster.watch(lambda name, instance: shell.post(InstanceChanged(name, instance)), found)
-        watching = asyncio.create_task(devices.watch(lambda: shell.post(Described(telling.spec()))))
-        stack.callback(watching.cancel)
         yield Running(life.agent_id, shell, roster, tasks)
+
+
+async def _devices(stack: AsyncExitStack, settings: Config, data_path: Path, roster: Roster) -> Devices:
+    """All device plugins; what they have is known, so that a task that runs since before is not taken for lost."""
+    taken = {key.name for key in parse(settings.resources)}
+    devices = Devices(taken, roster.executors)
+    stack.push_async_callback(devices.close)
+    loader.load(settings.devices, doors(data_path / "devices"), devices)
+    await outside.listen(settings.devices, devices, stack)
+    await devices.first()
+    return devices
+
+
+async def _serve_box(stack: AsyncExitStack, data_path: Path, face: LocalFace) -> None:
+    """Answer whoever asks on this box."""
+    face.begin()
+    server = LocalServer(data_path, face.handlers)
+    stack.push_async_callback(server.close)
+    await server.begin()
+
+
+def _local_handles(records: list[Record]) -> list[Handle]:
+    runs = (record for record in records if isinstance(record, RunRecord) and is_local(record.key))
+    return [run.handle for run in runs if run.handle is not None]
 
 
 async def _compose(
@@ -116,7 +152,7 @@ async def _compose(
     shell: AgentShell,
     roster: Roster,
     agent_id: AgentId,
-    devices: DeclaredDevices,
+    devices: Devices,
 ) -> Tasks:
     """Make the edges, and tell each what it needs of the others."""
     core = shell.core
@@ -134,7 +170,7 @@ async def _compose(
     mailboxes = Mailboxes()
     stack.callback(mailboxes.close_all)
     tasks = Tasks(
-        agent_id, roster.executors, blobs, sandboxes, link, users, allowed, roster.instance, devices.setup, mailboxes
+        agent_id, roster.executors, blobs, sandboxes, link, users, allowed, roster.instance, devices, mailboxes
     )
     stack.push_async_callback(tasks.close)
     lane = _lane(stack, core, roster, sandboxes, tasks)
@@ -142,7 +178,7 @@ async def _compose(
     tasks.begin(shell.post, roster.seen)
     lane.begin(shell.post)
     mailboxes.begin(shell.post)
-    shell.connect(link, tasks, lane, roster)
+    shell.connect(link, tasks, lane, roster, devices)
     shell.on(MessageIn, mailboxes.take)
     sandboxes.sweep()
     blobs.sweep()
@@ -183,8 +219,9 @@ async def _show(stack: AsyncExitStack, port: int | None) -> int:
 
 
 def _identity(life: Life, spec: AgentSpec, settings: Config) -> Identity:
-    carrier = carrier_of(settings.masters[0])
-    return Identity(life.agent_id, spec, life.incarnation, host.boot_id(), secrets.token_bytes(32), carrier)
+    carrier = carrier_of(next(iter(settings.masters), ""))
+    alone = not settings.masters
+    return Identity(life.agent_id, spec, life.incarnation, host.boot_id(), secrets.token_bytes(32), carrier, alone)
 
 
 def _let_through(path: Path, settings: Config) -> None:

@@ -12,6 +12,7 @@ from edgerm.shell import Shell, Write
 from edgerm_agent.core import effects
 from edgerm_agent.core.agent import Agent
 from edgerm_agent.core.events import Event, Tick
+from edgerm_agent.devices.manager import Devices
 from edgerm_agent.lane import Lane
 from edgerm_agent.link import Link
 from edgerm_agent.notes import note
@@ -27,7 +28,7 @@ class AgentShell(Shell[Agent, Event]):
         self.joined: Callable[[], None] = lambda: None
         self.dismissed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why
 
-    def connect(self, link: Link, tasks: Tasks, lane: Lane, roster: Roster) -> None:
+    def connect(self, link: Link, tasks: Tasks, lane: Lane, roster: Roster, devices: Devices) -> None:
         """Hand every kind of effect to its edge; before `start`."""
 
         def session_began(effect: effects.SessionBegan) -> None:
@@ -52,3 +53,7 @@ class AgentShell(Shell[Agent, Event]):
         self.on(effects.Discard, tasks.discard)
         self.on(effects.Sleep, roster.sleep)
         self.on(effects.Noted, note)
+        self.on(effects.GiveBack, devices.give_back)
+        self.on(effects.Choose, devices.choose)
+        self.on(effects.LocalRefused, lambda effect: None)
+        self.on(effects.LocalEnded, lambda effect: None)

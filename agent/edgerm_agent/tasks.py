@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 from edgerm import logs
 from edgerm.core.errors import EdgermError, NotFound, Unavailable
 from edgerm.core.ids import AgentId, TaskKey
-from edgerm.core.resources import Resources
 from edgerm.core.scheduler import TaskSpec
-from edgerm.plugin.device import NO_SETUP, Setup
+from edgerm.plugin.device import Setup
 from edgerm.plugin.executor import Executor, Exit, ExitReason, Handle, LaunchFailed, LaunchSpec, Stream
 from edgerm_agent.blobs import Blobs, Source
 from edgerm_agent.containers import Allowed
 from edgerm_agent.core.effects import Abandon, Discard, Fetch, Release, Start, Stop, Watch
-from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Preparing, Started, StartFailed
+from edgerm_agent.core.events import Ended, Event, Fetched, FetchFailed, Preparing, Released, Started, StartFailed
+from edgerm_agent.devices.manager import Devices
+from edgerm_agent.executors.local import LOCAL
 from edgerm_agent.launch import CONTAINERS, Users, launch_spec
 from edgerm_agent.mailbox import Mailboxes
 from edgerm_agent.news import News
@@ -34,6 +35,7 @@ RETRY_MAX_S = 15.0
 START_S = 60.0  # a start that fails for a reason that may pass is given up after so long
 OUTPUT_BYTES_MAX = 1 << 20  # of each stream, kept after the end
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+FINISH_S = 5.0  # how long a kill waits for devices that are just prepared, rather than break that off
 UNWANTED = "killed before it was started"
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ class _Starting:
 class Tasks:
     """Carries out the core's effects on tasks.
 
-    `instance` tells an executor's present instance, started if need be; `setup` what a task gets of its devices.
+    `instance` tells an executor's present instance, started if need be; `devices` makes a task's devices ready.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Tasks:
         users: Users,
         allowed: Allowed,
         instance: Callable[[str], Awaitable[str]],
-        setup: Callable[[Resources], Setup] = lambda _: NO_SETUP,
+        devices: Devices,
         mailboxes: Mailboxes | None = None,
     ) -> None:
         self._agent_id = agent_id
@@ -80,7 +82,7 @@ class Tasks:
         self._users = users
         self._allowed = allowed
         self._instance = instance
-        self._setup = setup
+        self._devices = devices
         self._mailboxes = mailboxes or Mailboxes()
         self._running: set[asyncio.Task[None]] = set()
         self._starting: dict[TaskKey, _Starting] = {}
@@ -171,7 +173,8 @@ class Tasks:
     async def _start(self, effect: Start, starting: _Starting) -> None:
         key, executor = effect.key, self._executors[effect.task.executor]
         try:
-            spec = await self._spec_surely(key, effect.task)
+            setup = await self._prepare(effect, executor, starting)
+            spec = await self._spec_surely(key, effect.task, setup)
             if spec.messages is None:
                 self._mailboxes.refuse(key)
             else:
@@ -190,12 +193,34 @@ class Tasks:
         self._post(Started(key, handle))
         await self._await_end(executor, handle)
 
-    async def _spec_surely(self, key: TaskKey, task: TaskSpec) -> LaunchSpec:
+    async def _prepare(self, effect: Start, executor: Executor, starting: _Starting) -> Setup:
+        """What its devices give it. Raises `LaunchFailed`; then the core asks for them back."""
+
+        async def attempt() -> Setup:
+            work = asyncio.ensure_future(self._devices.prepare(effect.key, effect.grants, executor))
+            unwanted = asyncio.ensure_future(starting.unwanted.wait())
+            try:
+                await asyncio.wait({work, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+                if unwanted.done():
+                    await asyncio.wait({work}, timeout=FINISH_S)
+                starting.check()
+                return work.result()
+            finally:
+                unwanted.cancel()
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+        try:
+            return await self._insist(effect.key, attempt, START_S)
+        except EdgermError as error:
+            raise LaunchFailed(str(error)) from error
+
+    async def _spec_surely(self, key: TaskKey, task: TaskSpec, setup: Setup) -> LaunchSpec:
         """What to start; a blob that is gone is fetched again. Raises `LaunchFailed`."""
         try:
             while True:
                 try:
-                    return self._spec(key, task)
+                    return self._spec(key, task, setup)
                 except NotFound as error:  # evicted, or lost with the disk's last seconds, between fetch and start
                     log.info("a blob of a task is gone again", task=str(key), error=str(error))
                 for ref in task.needs:
@@ -203,7 +228,9 @@ class Tasks:
         except EdgermError as error:
             raise LaunchFailed(str(error)) from error
 
-    def _spec(self, key: TaskKey, task: TaskSpec) -> LaunchSpec:
+    def _spec(self, key: TaskKey, task: TaskSpec, setup: Setup) -> LaunchSpec:
+        if task.executor == LOCAL:  # nothing is started: whoever asked for the devices is told their setup
+            return LaunchSpec(key, "", (), (), self._sandboxes.place(key))
         info = task.info or (self._blobs.read(task.info_blob) if task.info_blob else b"")
         return launch_spec(
             key,
@@ -214,7 +241,8 @@ class Tasks:
             blob_path=self._blobs.path,
             users=self._users,
             allowed=self._allowed,
-            setup=self._setup(task.resources),
+            setup=setup,
+            plain_cpus=self._devices.plain_cpus(),
         )
 
     async def _start_surely(self, executor: Executor, spec: LaunchSpec, starting: _Starting) -> Handle | None:
@@ -296,6 +324,7 @@ class Tasks:
             await self._insist(key, lambda: executor.release(handle))
         finally:
             self._releasing.pop(key, None)
+        self._post(Released(key))
 
     async def _keep(self, executor: Executor, handle: Handle, stream: Stream) -> None:
         last = -OUTPUT_BYTES_MAX
@@ -313,7 +342,7 @@ class Tasks:
             try:
                 return await work()
             except Unavailable as error:
-                log.warning("an executor does not answer, trying again", task=str(key), error=str(error))
+                log.warning("it is not possible now, trying again", task=str(key), error=str(error))
                 if loop.time() > until:
                     raise
             await asyncio.sleep(wait_s)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from edgerm.core.devices import resources_of
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import AgentSpec
 from edgerm.wire.codec.infos import attributes_info
 from edgerm_agent import attributes, host
 from edgerm_agent.config import Config
 from edgerm_agent.devices import declared
-from edgerm_agent.devices.declared import DeclaredDevices
 
 
 def check(settings: Config) -> None:
@@ -22,9 +20,9 @@ def check(settings: Config) -> None:
 
 
 class Telling:
-    """`enforced`: what holds tasks to their limits, by executor and resource; it may change, as `devices` may.
+    """Its devices apart. `enforced`: what holds tasks to their limits, by executor and resource; it may change.
 
-    Raises `Invalid` as `check` does.
+    `plain_cpus`: the CPUs that no device is made of. Raises `Invalid` as `check` does.
     """
 
     def __init__(
@@ -32,26 +30,24 @@ class Telling:
         settings: Config,
         data_path: Path,
         port: int,
-        devices: DeclaredDevices,
         enforced: Mapping[str, Mapping[str, str]],
+        plain_cpus: Collection[int] = (),
     ) -> None:
         self.enforced = enforced
         self._settings = settings
-        self._devices = devices
         self._port = port
         self._hostname = host.hostname()
         self._kind = host.kind()
         self._given = attributes.parse(settings.attributes)
-        self._plain = host.resources(settings.resources, host.detect(data_path))
+        self._plain = host.resources(settings.resources, host.detect(data_path, plain_cpus))
 
     def spec(self) -> AgentSpec:
         """What holds now."""
         told = attributes.told(self._given, self.enforced, self._kind)
-        devices = self._devices.devices
         return AgentSpec(
             hostname=self._hostname,
             name=self._settings.name or self._hostname,
             port=self._port,
-            resources=self._plain + resources_of(devices),
-            info=attributes_info(self._hostname, told, devices),
+            resources=self._plain,
+            info=attributes_info(self._hostname, told),
         )

@@ -15,7 +15,7 @@ from edgerm.cli.asking import USAGE, fail
     "--master",
     metavar="URL",
     help="The master, such as http://10.0.0.1:5050 or coap://10.0.0.1; several with commas between, tried in turn."
-    "  [http://127.0.0.1:5050]",
+    " Without one the agent stands alone, and gives its devices to whoever asks on this box.",
 )
 @click.option(
     "--config",
@@ -35,6 +35,11 @@ from edgerm.cli.asking import USAGE, fail
 @click.option("--process-user", metavar="USER", help="Whom process tasks run as; needed if the agent runs as root.")
 @click.option("--resources", metavar="TEXT", help="Such as 'cpus:4;mem:2048;ports:[31000-32000]'; else detected.")
 @click.option("--attributes", metavar="TEXT", help="Such as 'zone:a;line:7'; frameworks see them in offers.")
+@click.option(
+    "--kubelet-dir",
+    metavar="DIR",
+    help="Let device plugins for Kubernetes register here, such as /var/lib/kubelet/device-plugins.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.  [info]")
 @click.option("--purge", is_flag=True, help="Do not run: end what a stopped agent left on this box, remove its data.")
 @click.option("--yes", is_flag=True, help="With --purge: do not ask.")
@@ -48,6 +53,7 @@ def command(
     process_user: str | None,
     resources: str | None,
     attributes: str | None,
+    kubelet_dir: str | None,
     log_level: str | None,
     purge: bool,
     yes: bool,
@@ -55,8 +61,9 @@ def command(
 ) -> None:
     """Run an agent until SIGTERM or Ctrl-C. Its tasks run on meanwhile, and the next agent takes them back.
 
-    Prints `ready agent_id=…` once the master has taken it in. Settings come from the file, then the environment
-    (EDGERM_MASTER, EDGERM_DATA_DIR, …), then these flags. `edgerm doctor` tells what this box can do.
+    Prints `ready agent_id=…` once the master has taken it in, or at once if there is none. Settings come from the
+    file, then the environment (EDGERM_MASTER, EDGERM_DATA_DIR, …), then these flags. `edgerm doctor` tells what this
+    box can do.
     """
     if yes and not purge:
         raise click.UsageError("--yes is for --purge")
@@ -70,6 +77,7 @@ def command(
         "executors.process.user": process_user,
         "resources": resources,
         "attributes": attributes,
+        "devices.kubelet_dir": kubelet_dir,
         "log.level": log_level,
     }
     if purge:

@@ -6,7 +6,8 @@ What does not live here: anything that help would have to wait for; heavy module
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -27,6 +28,13 @@ master_option: Callable[[F], F] = click.option(
     show_default=True,
     metavar="URL",
     help="The master's address; EDGERM_MASTER names it too.",
+)
+data_dir_option: Callable[[F], F] = click.option(
+    "--data-dir",
+    envvar="EDGERM_DATA_DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Ask the agent on this box that keeps its data here; EDGERM_DATA_DIR names it too.",
 )
 json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print a list in JSON.")
 
@@ -60,6 +68,25 @@ def ask(master: str, what: Callable[[Operator], Coroutine[Any, Any, T]]) -> T:
         fail(with_remedy(error))
     except EdgermError as error:
         fail(with_request(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def ask_box(data_dir: Path | None, call: str, **arguments: object) -> Mapping[str, Any]:
+    """Ask an agent on this box; an error ends the command: 2 for a wrong request, else 1."""
+    import asyncio  # noqa: PLC0415
+
+    from edgerm.core.errors import EdgermError, Invalid  # noqa: PLC0415
+    from edgerm.transport.local import ask  # noqa: PLC0415
+
+    if data_dir is None:
+        fail("name the agent's data directory: --data-dir DIR, or EDGERM_DATA_DIR", USAGE)
+    try:
+        return asyncio.run(ask(data_dir, call, **arguments))
+    except Invalid as error:
+        fail(error, USAGE)
+    except EdgermError as error:
+        fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

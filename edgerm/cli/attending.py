@@ -9,6 +9,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edgerm.cli.feeding import feed
@@ -52,10 +54,10 @@ async def run(wish: Wish) -> int:
         handle = await cluster.launch(**wish.options)
         with _signals_kill(cluster, handle):
             if wish.detach:
-                stays = await _detach(handle)
+                stays = await _detach(cluster, handle, wish)
                 return 0 if stays else exit_status(handle.status)
             interactive = wish.options.get("stdin_open", False)
-            return await _attend(cluster, handle, wish.options.get("timeout_s"), interactive=interactive)
+            return await _attend(cluster, handle, wish, interactive=interactive)
     finally:
         if stays:
             await cluster.close()
@@ -90,17 +92,19 @@ class _signals_kill:  # noqa: N801 - used as a block
             raise SystemExit(EDGERM_FAILED)
 
 
-async def _attend(cluster: Cluster, handle: TaskHandle, timeout_s: float | None, *, interactive: bool) -> int:
+async def _attend(cluster: Cluster, handle: TaskHandle, wish: Wish, *, interactive: bool) -> int:
     """Pour its output here until it has ended. `timeout_s` bounds the wait for room as well."""
-    hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle)
+    timeout_s = wish.options.get("timeout_s")
+    explained = _explained(cluster, handle, wish)
     try:
         async with asyncio.timeout(timeout_s):
-            status = await _await_start(handle)
+            with _hints(cluster, handle, explained):
+                status = await _await_start(handle)
     except TimeoutError:
-        _say(f"task {handle.task_id} did not start within {timeout_s:g} s; why: edgerm explain {cluster.framework_id}")
+        why = cluster.lacking(handle.task_id)
+        lack = f": {why}" if why else ""
+        _say(f"task {handle.task_id} did not start within {timeout_s:g} s{lack}; why: edgerm explain {explained}")
         return TIMED_OUT
-    finally:
-        hint.cancel()
     if status.agent_id is not None and status.state not in NEVER_RAN and status.reason not in NOT_STARTED:
         await _pour_both(cluster, handle, interactive=interactive)
     status = await handle.ended()
@@ -122,10 +126,24 @@ async def _await_start(handle: TaskHandle) -> Status:
     return status
 
 
-def _hint(cluster: Cluster, handle: TaskHandle) -> None:
+def _explained(cluster: Cluster, handle: TaskHandle, wish: Wish) -> str:
+    """What to ask the master about while it waits: it knows of tasks that wait for devices, else of frameworks."""
+    return handle.task_id if wish.options.get("claims") else cluster.framework_id
+
+
+@contextmanager
+def _hints(cluster: Cluster, handle: TaskHandle, explained: str) -> Iterator[None]:
+    hint = asyncio.get_running_loop().call_later(PLACED_HINT_S, _hint, cluster, handle, explained)
+    try:
+        yield
+    finally:
+        hint.cancel()
+
+
+def _hint(cluster: Cluster, handle: TaskHandle, explained: str) -> None:
     if handle.task_id not in cluster.driver.session.tasks:
         why = cluster.lacking(handle.task_id) or "no room yet"
-        _say(f"{why}; why: edgerm explain {cluster.framework_id}")
+        _say(f"{why}; why: edgerm explain {explained}")
 
 
 async def _pour_both(cluster: Cluster, handle: TaskHandle, *, interactive: bool) -> None:
@@ -167,9 +185,10 @@ def _forget_stdout() -> None:
     os.close(nowhere)
 
 
-async def _detach(handle: TaskHandle) -> bool:
+async def _detach(cluster: Cluster, handle: TaskHandle, wish: Wish) -> bool:
     """Whether it runs, or has ended well already."""
-    status = await _await_start(handle)
+    with _hints(cluster, handle, _explained(cluster, handle, wish)):
+        status = await _await_start(handle)
     if status.state.terminal and status.state is not TaskState.FINISHED:
         _say(_story(status))
         return False

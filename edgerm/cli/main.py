@@ -15,6 +15,8 @@ _COMMANDS = {
     "ps": "edgerm.cli.listing:ps",
     "agents": "edgerm.cli.listing:agents",
     "devices": "edgerm.cli.devices:command",
+    "grant": "edgerm.cli.grant:command",
+    "shm": "edgerm.cli.shm:command",
     "frameworks": "edgerm.cli.listing:frameworks",
     "offers": "edgerm.cli.listing:offers",
     "roles": "edgerm.cli.listing:roles",

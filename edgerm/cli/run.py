@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from edgerm.cli.asking import fail, master_option, with_remedy
+from edgerm.cli.claiming import claim_options, read_options
 
 if TYPE_CHECKING:
     from edgerm.sdk.cluster import TaskOptions
@@ -53,6 +54,7 @@ EDGERM_FAILED = 125  # as `env` and `docker run` have it
     metavar="NAME[=ID]",
     help="A device that agents declare under NAME: any, or this one. May stand several times.",
 )
+@claim_options
 @click.option(
     "--constraint",
     "constraints",
@@ -81,6 +83,8 @@ def command(
     volumes: tuple[str, ...],
     network: str | None,
     devices: tuple[str, ...],
+    claims: tuple[str, ...],
+    claim_file: Path | None,
     constraints: tuple[str, ...],
     name: str | None,
     cpus: float,
@@ -119,6 +123,7 @@ def command(
         options["process"], called = args, Path(args[0]).name
     options["name"] = name or called
     options["devices"], options["constraints"] = devices, constraints
+    options["claims"] = read_options(claims, claim_file)
     if stdin is not None:
         options["input"] = stdin.read()
     options["stdin_open"] = interactive

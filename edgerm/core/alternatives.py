@@ -1,6 +1,7 @@
 """One task, several builds: which of them is taken. The one rule, for whoever holds offers: the SDK, or the master.
 
-The first in order that fits: its executor is there, its constraints hold, its resources are left. Pure. What does not
+The first in order that fits: its executor is there, its constraints hold, its resources are left, and devices for its
+claims. Pure. What does not
 live here: how a build becomes a task (`edgerm.wire.codec.tasks`, `edgerm.sdk.tasks`).
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 from edgerm.core.constraints import Constraint, Matcher, fulfils, match_whole
 from edgerm.core.errors import Invalid
+from edgerm.core.granting import grant
 from edgerm.core.ids import AgentId
 from edgerm.core.resources import Resources, to_text
 from edgerm.core.scheduler import AgentSpec, TaskSpec
@@ -72,7 +74,7 @@ def misfit(
 def resolve(
     task: TaskSpec, left: Resources, agent: AgentSpec, agent_id: AgentId, matcher: Matcher = match_whole
 ) -> TaskSpec:
-    """The task as its first alternative that fits, with a `fault` that says why of each if none does.
+    """The task as its first alternative that fits, with its devices; with a `fault` that says why of each if none does.
 
     Any other task, and one that is wrong as a whole, stays as it is.
     """
@@ -80,19 +82,21 @@ def resolve(
         return task
     reasons = []
     for alternative in task.alternatives:
-        why = _why_not(alternative, left, agent, agent_id, matcher)
-        if not why:
-            return alternative.task
-        reasons.append(f"{alternative.name}: {why}")
+        found = _placed(alternative, left, agent, agent_id, matcher)
+        if not found.fault:
+            return found
+        reasons.append(f"{alternative.name}: {found.fault}")
     return replace(task, fault=f"no alternative fits: {'; '.join(reasons)}")
 
 
-def _why_not(alternative: Alternative, left: Resources, agent: AgentSpec, agent_id: AgentId, matcher: Matcher) -> str:
+def _placed(
+    alternative: Alternative, left: Resources, agent: AgentSpec, agent_id: AgentId, matcher: Matcher
+) -> TaskSpec:
+    """The alternative as the task, or its task with a fault."""
     task = alternative.task
     if task.fault:
-        return task.fault
-    if why := misfit(task.executor, alternative.constraints, agent, agent_id, matcher):
-        return why
-    if not left.covers(task.resources):
-        return f"it asks for {to_text(task.resources)}, of the offer {to_text(left) or 'nothing'} is left"
-    return ""
+        return task
+    why = misfit(task.executor, alternative.constraints, agent, agent_id, matcher)
+    if not why and not left.covers(task.resources):
+        why = f"it asks for {to_text(task.resources)}, of the offer {to_text(left) or 'nothing'} is left"
+    return replace(task, fault=why) if why else grant(task, left, agent)

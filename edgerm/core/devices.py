@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from edgerm.core.resources import ResourceKey, Resources
+from edgerm.core.claims import Granted
+from edgerm.core.resources import Amount, ResourceKey, Resources
 
+DEVICES_MAX = 2000  # of one agent
+CLASSES_MAX = 256  # likewise
+INVENTORY_BYTES_MAX = 512 * 1024  # of all that an agent says of its devices, encoded: a join and a row hold it
 MESOS_RESOURCES = frozenset({"cpus", "mem", "disk", "ports", "gpus"})
 """Names that have a meaning of their own: no device may be called so."""
 
@@ -66,6 +70,30 @@ class Inventory:
 def resources_of(devices: Iterable[Device]) -> Resources:
     """What is offered of these devices."""
     return Resources((device.key, frozenset([device.id])) for device in devices if device.offered)
+
+
+def resources_granted(granted: Iterable[Granted]) -> Resources:
+    """What was given to a task's claims, as resources."""
+    return Resources((ResourceKey(one.type, shared=one.shared), frozenset(one.ids)) for one in granted if one.ids)
+
+
+def without_items(resources: Resources, given: Resources) -> Resources:
+    """The resources less these items; also of shared ones, which are not used up."""
+    return Resources((key, _less(amount, given.get(key))) for key, amount in resources.items())
+
+
+def _less(amount: Amount, given: Amount | None) -> Amount:
+    return amount - given if isinstance(amount, frozenset) and isinstance(given, frozenset) else amount
+
+
+def devices_in(inventory: Inventory, resources: Resources) -> tuple[Device, ...]:
+    """The devices that are items of these resources, in the inventory's order."""
+    return tuple(device for device in inventory.devices if _has(resources, device))
+
+
+def _has(resources: Resources, device: Device) -> bool:
+    amount = resources.get(device.key)
+    return isinstance(amount, frozenset) and device.id in amount
 
 
 NO_INVENTORY = Inventory()

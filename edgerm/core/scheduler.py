@@ -7,7 +7,7 @@ from one to the other as they are. Messages that nobody here decides on travel a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -23,6 +23,7 @@ from edgerm.core.tasks import Reason, Source, TaskState
 REFUSE_DEFAULT_S = 5.0
 REFUSE_MAX_S = 365 * 86400.0
 KILL_GRACE_S = 3.0  # from the polite signal to the last one, of a task that does not say (mesos-v1 6.5)
+WAITING_MAX = 16  # tasks that one framework tells of
 MESSAGE_BYTES_MAX = 64 * 1024  # of a message between a framework and a task
 
 
@@ -90,6 +91,17 @@ class AgentSpec:
     inventory: Inventory = NO_INVENTORY  # its devices; what is free to be offered of them is among `resources`
 
 
+def with_devices(agent: AgentSpec, inventory: Inventory) -> AgentSpec:
+    """The agent with the devices of this inventory, of the generation that it says itself."""
+    return replace(agent, inventory=replace(inventory, generation=agent.inventory.generation))
+
+
+def without_devices(agent: AgentSpec) -> AgentSpec:
+    """The agent without its devices, of which it says the generation alone."""
+    generation = agent.inventory.generation
+    return replace(agent, inventory=Inventory(generation=generation) if generation else NO_INVENTORY)
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One task as a framework asks for it."""
@@ -147,6 +159,7 @@ class Status:
     trap: str = ""
     output_tail: str = ""  # at most 4 KiB
     detail: str = ""  # a finer state, in words of ours
+    granted: tuple[Granted, ...] = ()  # the devices that the agent took, where their plugin chooses
     unreachable_wall_s: float | None = None
     extra: bytes = b""  # canonical TaskStatus with all that has no field here (an executor's data, labels …)
 
@@ -249,10 +262,20 @@ class Teardown:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task of which the master knows nothing yet: it waits for an offer that meets its claims."""
+
+    task_id: TaskId
+    name: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """Say what would be welcome. The master takes note of nothing (as Mesos'): offers come as they come."""
+    """Say what would be welcome. The master keeps who waits, for `explain`; offers come as they come, as in Mesos."""
 
     resources: Resources = NOTHING
+    waiting: tuple[Waiting, ...] = ()  # all that wait for claims, at most WAITING_MAX; in place of those told before
 
 
 @dataclass(frozen=True, slots=True)

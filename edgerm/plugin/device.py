@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgerm.core.devices import Device, Inventory
 from edgerm.core.errors import Conflict
@@ -146,7 +146,7 @@ class HostFiles(Protocol):
 
 
 class DevicePlugin(Protocol):
-    """Carries one kind of devices.
+    """Carries one kind of devices. It is asked to prepare or to release one grant at a time; `watch` runs beside that.
 
     The entry point (`edgerm.devices`) is `create(config: Mapping[str, object], host: HostFiles) -> DevicePlugin`.
     """
@@ -173,6 +173,15 @@ class DevicePlugin(Protocol):
 
         Raises `NotClean` with the evidence; it is called again later.
         """
+        ...
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """What a plugin has beside `DevicePlugin` if it prefers some devices of a class (`DeviceClass.chooses`)."""
+
+    async def choose(self, name: str, free: tuple[str, ...], count: int) -> tuple[str, ...]:
+        """So many of the `free` devices of the class `name`, by id: the ones that go best together."""
         ...
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from edgerm.core.ids import TaskKey
 from edgerm.plugin.device import DeviceNode, GpioChip, Mount
@@ -221,6 +221,7 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
 class Networks(Protocol):
     """What an executor has beside `Executor` if it can make a task's network namespace before the task."""
 

@@ -9,12 +9,14 @@ The short way:
 From code without a loop: `result = asyncio.run(main())`, or docs/how-to/synchronous.md.
 """
 
+from edgerm.core.claims import Claim, expression
 from edgerm.core.constraints import Constraint, Constraints, any_of, parse_constraint
 from edgerm.core.errors import Conflict, EdgermError, Invalid, NotFound, Unavailable
 from edgerm.core.scheduler import FrameworkSpec, Offer, Status
 from edgerm.core.tasks import TaskState
 from edgerm.sdk.agents import Agent
 from edgerm.sdk.builds import Build
+from edgerm.sdk.claimfile import read_claims
 from edgerm.sdk.cluster import Cluster, connect
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.driver import Driver, framework
@@ -29,6 +31,7 @@ from edgerm.sdk.tasks import Task, docker_task, process_task, wasm_task
 __all__ = [
     "Agent",
     "Build",
+    "Claim",
     "Cluster",
     "Conflict",
     "Constraint",
@@ -54,10 +57,12 @@ __all__ = [
     "attributes",
     "connect",
     "docker_task",
+    "expression",
     "find",
     "framework",
     "parse_constraint",
     "process_task",
+    "read_claims",
     "resume",
     "wasm_task",
     "watch_tasks",

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from edgerm.core.alternatives import ALTERNATIVES_MAX
 from edgerm.core.constraints import Constraint
 from edgerm.core.errors import Invalid
+from edgerm.sdk.claims import Claims
 from edgerm.sdk.containers import Ports
 from edgerm.sdk.devices import Devices
 from edgerm.sdk.options import check_list, check_names
@@ -37,6 +38,7 @@ class Build(TypedDict, total=False):
     disk: float  # MiB
     ports: int | Ports
     devices: Devices
+    claims: Claims  # in place of the task's
     volumes: Sequence[str]
     network: str | None
     constraints: Sequence[str | Constraint]  # beside the task's

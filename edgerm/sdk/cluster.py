@@ -22,6 +22,7 @@ from edgerm.core.scheduler import BlobRef, FrameworkSpec, Status
 from edgerm.core.tasks import Source, TaskState
 from edgerm.sdk.agents import Agent, agents_of
 from edgerm.sdk.builds import KINDS, Build, spelt_out
+from edgerm.sdk.claims import Claims
 from edgerm.sdk.containers import Ports
 from edgerm.sdk.devices import Devices
 from edgerm.sdk.driver import Driver, framework
@@ -56,6 +57,7 @@ class TaskOptions(TypedDict, total=False):
     disk: float  # MiB
     ports: int | Ports  # how many; of a container also which: {host: container}, or ["8080:80/udp", "80"]
     devices: Devices  # ["camera"], {"camera": 2} or {"camera": ["/dev/video0"]}
+    claims: Claims  # ["siemens.com/isolated_core=2"], or with filters: see `edgerm.sdk.claims.Claims`
     volumes: Sequence[str]  # of a container: "SOURCE:PATH", with ":ro" behind it if it is only read
     network: str | None  # of a container: "host" (by default, unless it has ports), "bridge", "none", or a name
     constraints: Sequence[str | Constraint]  # where it may run, all of it: "zone=a", "zone!=a", "zone", "zone~REGEX"
@@ -209,6 +211,7 @@ class Cluster:
             "disk": options.get("disk", 0.0),
             "ports": ports if isinstance(ports, int) else 0,
             "devices": options.get("devices", ()),
+            "claims": options.get("claims", ()),
             "stdin_open": options.get("stdin_open", False),
             "messages": options.get("messages", False),
             "constraints": options.get("constraints", ()),

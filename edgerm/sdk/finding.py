@@ -6,12 +6,13 @@ Those who do not care where call `Cluster.run`; those who take the first place t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgerm.core.errors import Conflict
 from edgerm.core.ids import AgentId
 from edgerm.core.resources import NOTHING
 from edgerm.core.scheduler import Offer, TaskSpec
+from edgerm.sdk.offered import agent_of
 from edgerm.sdk.tasks import Task
 
 
@@ -35,7 +36,8 @@ def find(offers: Iterable[Offer], task: Task) -> list[Found]:
     found = []
     for agent_id, theirs in by_agent.items():
         try:
-            placed = task.on(theirs[0], sum((offer.resources for offer in theirs), NOTHING))
+            whole = replace(theirs[0], agent=agent_of(theirs))
+            placed = task.on(whole, sum((offer.resources for offer in theirs), NOTHING))
         except Conflict:
             continue
         found.append(Found(agent_id, tuple(theirs), placed))

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edgerm.core.claims import Claim
 from edgerm.core.errors import Invalid
 from edgerm.core.resources import Amount, ResourceKey, Resources, coalesce, milli
+from edgerm.sdk.claims import Claims, claims_from
 from edgerm.sdk.containers import PORT_MAX
 from edgerm.sdk.devices import Devices, Wanted, wanted
 
@@ -18,12 +20,13 @@ ALL_PORTS = ((1, PORT_MAX),)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a task asks of an offer: scalars by name, ports, and devices."""
+    """What a task asks of an offer: scalars by name, ports, devices, and what it claims."""
 
     scalars: tuple[tuple[str, int], ...]  # in thousandths
     ports: int = 0  # so many, whichever they are
     these_ports: frozenset[int] = frozenset()  # and these
     devices: tuple[Wanted, ...] = ()
+    claims: tuple[Claim, ...] = ()  # of devices that are chosen by what they are
 
     @classmethod
     def of(
@@ -34,16 +37,20 @@ class Needs:
         ports: int = 0,
         these_ports: Iterable[int] = (),
         devices: Devices = (),
+        claims: Claims = (),
     ) -> Needs:
         """`mem` and `disk` in MiB. Raises `Invalid` for amounts that are none."""
         if ports < 0:
             raise Invalid(f"a task cannot need {ports} ports")
         amounts = {"cpus": milli(cpus), "mem": milli(mem), "disk": milli(disk)}
         scalars = tuple((name, amount) for name, amount in amounts.items() if amount)
-        return cls(scalars, ports, frozenset(these_ports), wanted(devices))
+        return cls(scalars, ports, frozenset(these_ports), wanted(devices), claims_from(claims))
 
     def take_from(self, resources: Resources) -> Resources | None:
-        """The part of `resources` that serves, reserved ones first; None if they are too few."""
+        """The part of `resources` that serves, reserved ones first; None if they are too few.
+
+        What the claims get is no part of it: see `edgerm.core.granting.fit`.
+        """
         taken: dict[ResourceKey, Amount] = {}
         for name, amount in self.scalars:
             left = amount

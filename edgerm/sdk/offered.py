@@ -5,10 +5,12 @@ What does not live here: what has room on which offer (`edgerm.sdk.finding`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edgerm.core.attributes import AttributeValue, by_name
-from edgerm.core.scheduler import Offer
+from edgerm.core.devices import Inventory
+from edgerm.core.scheduler import AgentSpec, Offer
 
 
 def attributes(offer: Offer) -> Mapping[str, AttributeValue]:
@@ -19,3 +21,14 @@ def attributes(offer: Offer) -> Mapping[str, AttributeValue]:
     `offer.agent.name`.
     """
     return by_name(offer.agent.attributes)
+
+
+def agent_of(offers: Sequence[Offer]) -> AgentSpec:
+    """The agent of these offers, with the devices of all of them: each offer tells of its own."""
+    agent = offers[0].agent
+    if len(offers) == 1:
+        return agent
+    inventories = [offer.agent.inventory for offer in offers]
+    classes = {known.name: known for inventory in inventories for known in inventory.classes}
+    devices = {(device.name, device.id): device for inventory in inventories for device in inventory.devices}
+    return replace(agent, inventory=Inventory((*classes.values(),), (*devices.values(),), agent.inventory.generation))

@@ -143,10 +143,14 @@ class Operator:
         call.mark_agent_gone.agent_id.value = agent_id
         await self._tell(call)
 
-    async def explain(self, name: Name | None, framework_id: str | None = None) -> operator_pb2.Response.Explain:
-        """Why a task, or a framework, is where it is."""
+    async def explain(
+        self, name: Name | None, framework_id: str | None = None, called: str = ""
+    ) -> operator_pb2.Response.Explain:
+        """Why a task (by its id, or as it is `called`), or a framework, is where it is."""
         call = operator_pb2.Call(type=operator_pb2.Call.EXPLAIN)
-        if name is not None:
+        if called:
+            call.explain.name = called
+        elif name is not None:
             name.write_to(call.explain)
         elif framework_id is not None:
             call.explain.framework_id.value = framework_id

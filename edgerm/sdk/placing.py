@@ -6,18 +6,24 @@ What does not live here: who waits for the tasks (`edgerm.sdk.cluster`), whether
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edgerm.core.alternatives import executors_of
+from edgerm.core.alternatives import executors_of, misfit
+from edgerm.core.claims import Claim
 from edgerm.core.constraints import Constraint, fulfils
 from edgerm.core.devices import items
 from edgerm.core.errors import Conflict
+from edgerm.core.granting import fit
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, TaskId
+from edgerm.core.matching import Mismatch
 from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.scheduler import AgentSpec, Offer, Status, TaskSpec
+from edgerm.core.tasks import Reason, Source, TaskState
+from edgerm.sdk.claiming import WaitingClaims
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.needs import Needs
+from edgerm.sdk.offered import agent_of
 from edgerm.sdk.scheduler import Scheduler
 from edgerm.sdk.tasks import Task
 
@@ -25,8 +31,12 @@ TASKS_PER_ACCEPT_MAX = 2000
 TOO_SMALL_S = 1.0  # an offer on which nothing fits is not wanted again for so long, unless it grows
 UNFIT_S = 3600.0  # an agent on which nothing that waits may run; a new task that may run there revives
 
-Kind = tuple[str, tuple[Constraint, ...]]
-"""What of a build decides where it may run at all: its executor and its constraints."""
+Kind = tuple[str, tuple[Constraint, ...], tuple[Claim, ...]]
+"""What of a build decides where it may run at all: its executor, its constraints, and the classes that it claims of."""
+
+
+def _kind(build: Task) -> Kind:
+    return build.executor, build.constraints, build.needs.claims
 
 
 @dataclass(slots=True)
@@ -39,11 +49,12 @@ class _Place:
     offers: list[Offer] = field(default_factory=list)
     tasks: list[TaskSpec] = field(default_factory=list)
     too_big: set[Needs] = field(default_factory=set)
+    unmet: dict[Needs, Mismatch] = field(default_factory=dict)  # of these the claims do not fit here now
     fits: dict[Kind, bool] = field(default_factory=dict)  # what may run here, as far as it was asked for
 
     def may_run(self, build: Task) -> bool:
         """Whether the agent is one for such tasks, however much is free there."""
-        kind = (build.executor, build.constraints)
+        kind = _kind(build)
         if kind not in self.fits:
             self.fits[kind] = not build.misfit(self.agent, self.agent_id)
         return self.fits[kind]
@@ -56,7 +67,12 @@ class _Place:
         if taken is None:
             self.too_big.add(build.needs)
             return False
-        self.left = self.left - taken
+        found = fit(build.needs.claims, self.left.less(taken), self.agent)
+        if isinstance(found, Mismatch):
+            self.too_big.add(build.needs)
+            self.unmet[build.needs] = found
+            return False
+        self.left = self.left - taken - found.resources
         self.tasks.append(build.at(self.agent_id, taken))
         return True
 
@@ -73,6 +89,7 @@ class Placer(Scheduler):
         self._quiet = False  # offers are suppressed
         self._seen: dict[AgentId, AgentSpec] = {}  # agents that made offers
         self._devices: set[tuple[str, str]] = set()  # that were offered, by name and id
+        self._claims = WaitingClaims()
         self._unfit: set[AgentId] = set()  # agents of these that were refused for long
 
     def launch(self, driver: Session, task: Task) -> None:
@@ -80,10 +97,13 @@ class Placer(Scheduler):
         if task.task_id in self._waiting or task.task_id in driver.tasks:
             raise Conflict(f"task {task.task_id!r} has not ended: give each task an id of its own")
         self._waiting[task.task_id] = task
+        self._claims.add(task)
         if driver.held:
             self._place(driver)
-        elif self._quiet or self._may_run_where_refused(task):
-            self._revive(driver)
+        else:
+            self._claims.tell(driver)
+            if self._quiet or self._may_run_where_refused(task):
+                self._revive(driver)
 
     def _may_run_where_refused(self, task: Task) -> bool:
         return any(
@@ -92,20 +112,24 @@ class Placer(Scheduler):
 
     def withdraw(self, task_id: TaskId) -> bool:
         """Take back a task that has no place yet; False if it has one."""
+        self._claims.drop(task_id)
         return self._waiting.pop(task_id, None) is not None
 
     def lacking(self, task_id: TaskId) -> str | None:
-        """In words, what a waiting task needs that no agent has which made an offer so far; None: not that we know."""
+        """In words, what a waiting task needs that no agent has which made an offer so far; None: not that we know.
+
+        For a task with claims it names the class that it waits for, also where an agent has it.
+        """
         task = self._waiting.get(task_id)
-        if task is None or not self._seen:
+        if task is None:
             return None
-        reasons = [self._lacks(build) for build in task.choices]
-        return "; or ".join(dict.fromkeys(reasons)) if all(reasons) else None
+        reasons = [self._lacks(build) for build in task.choices] if self._seen else [""]
+        return "; or ".join(dict.fromkeys(reasons)) if all(reasons) else self._claims.lacking(task)
 
     def _lacks(self, build: Task) -> str:
         """Why no agent that was seen may run this build; empty: one may."""
         agents = [(agent, agent_id) for agent_id, agent in self._seen.items()]
-        if any(not build.misfit(agent, agent_id) for agent, agent_id in agents):
+        if any(not misfit(build.executor, build.constraints, agent, agent_id) for agent, agent_id in agents):
             unseen = [text for some in build.needs.devices for text in some.missing(self._devices)]
             return f"no offer so far had a device {' or '.join(unseen)}" if unseen else ""
         told = [executors_of(agent) for agent, _ in agents]
@@ -120,6 +144,8 @@ class Placer(Scheduler):
     def subscribed(self, driver: Session, framework_id: FrameworkId) -> None:
         """A new stream remembers what was suppressed, and no refusals; make it fit."""
         self._unfit.clear()
+        self._claims.forget_told()
+        self._claims.tell(driver)
         if self._waiting and self._quiet:
             self._revive(driver)
         elif not self._waiting:
@@ -146,17 +172,30 @@ class Placer(Scheduler):
             if _take(places, turn, task):
                 turn += 1
                 del self._waiting[task.task_id]
+                self._claims.drop(task.task_id)
             elif all(len(place.too_big) > TASKS_PER_ACCEPT_MAX for place in places):
                 break
         builds = (build for task in self._waiting.values() for build in task.choices)
-        kinds = {(build.executor, build.constraints): build for build in builds}
+        kinds = {_kind(build): build for build in builds}
         for place in places:
             if place.tasks:
                 driver.accept(place.offers, place.tasks, refuse_s=0)
             else:
                 self._decline(driver, place, kinds.values())
+        self._look_at_claims(places)
+        self._claims.tell(driver)
         if not self._waiting:
             self._hush(driver)
+
+    def _look_at_claims(self, places: Sequence[_Place]) -> None:
+        """What waits for devices, and ends if it waits for a class whose plugin is gone everywhere."""
+        agents = [place.agent for place in places]
+        self._claims.look_at(agents, {needs: why for place in places for needs, why in place.unmet.items()})
+        if any(known.problem for agent in agents for known in agent.inventory.classes):
+            for task_id, why in self._claims.hopeless(self._seen.values()).items():
+                self.withdraw(task_id)
+                status = Status(task_id, TaskState.ERROR, None, Source.MASTER, Reason.TASK_INVALID, why)
+                self._told(status)
 
     def _decline(self, driver: Session, place: _Place, waiting: Collection[Task]) -> None:
         """Give back what serves nobody: until room may have grown, or for long if the agent is none for our tasks."""
@@ -186,6 +225,8 @@ def _places(offers: Iterable[Offer]) -> list[_Place]:
             place = places[offer.agent_id] = _Place(offer.agent_id, offer.agent)
         place.left = place.left + offer.resources
         place.offers.append(offer)
+    for place in places.values():
+        place.agent = agent_of(place.offers)
     return list(places.values())
 
 

@@ -12,13 +12,16 @@ from typing import TypedDict, Unpack
 from edgerm.core.alternatives import misfit
 from edgerm.core.constraints import Constraint, check_constraint, parse_constraint
 from edgerm.core.errors import Conflict, Invalid
+from edgerm.core.granting import Fit, fit, unclaimable
 from edgerm.core.ids import AgentId, TaskId, check_task_id
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import AgentSpec, BlobRef, Offer, TaskSpec
+from edgerm.sdk.claims import Claims
 from edgerm.sdk.containers import Ports, fill_in, parse_volume, ports_of
 from edgerm.sdk.devices import Devices
 from edgerm.sdk.needs import Needs
 from edgerm.sdk.options import check_list, check_names
+from edgerm.wire.codec.claims import claims_to_messages
 from edgerm.wire.codec.resources import resources_to_messages
 from edgerm.wire.codec.tasks import executor_of, task_spec
 from edgerm.wire.codec.times import nanoseconds
@@ -47,7 +50,9 @@ class Task:
 
     def misfit(self, agent: AgentSpec, agent_id: AgentId) -> str:
         """Why it cannot run on the agent, whatever is free there; empty: it can. For a task without builds."""
-        return misfit(self.executor, self.constraints, agent, agent_id)
+        why = misfit(self.executor, self.constraints, agent, agent_id)
+        missing = None if why else unclaimable(self.needs.claims, agent)
+        return missing.reason if missing else why
 
     def on(self, offer: Offer, resources: Resources | None = None) -> TaskSpec:
         """The task on this offer, or on what is left of it; of several builds the first that fits.
@@ -58,10 +63,14 @@ class Task:
         for build in self.choices:
             taken = build.needs.take_from(left)
             why = build.misfit(offer.agent, offer.agent_id)
-            if taken is not None and not why:
-                return build.at(offer.agent_id, taken)
-            lack = f"needs more than offer {offer.offer_id} has: {build.needs}"
-            lack = f"cannot run there, for {why}" if why else lack
+            lack = f"cannot run there, for {why}" if why else ""
+            if taken is None:
+                lack = lack or f"needs more than offer {offer.offer_id} has: {build.needs}"
+            elif not lack:
+                found = fit(build.needs.claims, left.less(taken), offer.agent)
+                if isinstance(found, Fit):
+                    return build.at(offer.agent_id, taken)
+                lack = found.reason
             reasons.append(f"as {build.message.alternative!r} {lack}" if self.builds else lack)
         raise Conflict(f"task {self.task_id!r} {'; '.join(reasons)}")
 
@@ -98,6 +107,7 @@ class Options(TypedDict, total=False):
     disk: float
     ports: int
     devices: Devices
+    claims: Claims  # devices by class, count and what they are; for the forms see there
     input: BlobRef | None  # its standard input
     stdin_open: bool  # which stays open after that
     messages: bool  # it gets a mailbox
@@ -189,7 +199,9 @@ def _task(message: TaskInfo, options: Options, publish: Sequence[int] = ()) -> T
         options.get("ports", 0) + sum(not port for port in publish),
         filter(None, publish),
         options.get("devices", ()),
+        options.get("claims", ()),
     )
+    message.claims.extend(claims_to_messages(needs.claims))
     check_list("constraints", options.get("constraints", ()))
     constraints = tuple(map(_constraint, options.get("constraints", ())))
     task = Task(TaskId(message.task_id.value), needs, message, executor_of(message), constraints)

@@ -26,10 +26,14 @@ HOST_FILES = (
     "agent/edgerm_agent/cgroups*",
     "agent/edgerm_agent/keeper/*",
     "agent/edgerm_agent/executors/wasm_host*",
-    "agent/edgerm_agent/devices/hostfs.py",
+    "agent/edgerm_agent/devices/*",  # the plugins; they open none: `plugins_have_a_door`
     "agent/edgerm_agent/host.py",
+    "agent/edgerm_agent/netns.py",
     "edgerm/testing/hostfs.py",
 )
+# Device plugins ask `HostFiles` for text and parse that, so that they run on recorded boards.
+DOORS = ("agent/edgerm_agent/devices/hostfs.py",)
+OPENERS = {"pathlib", "io", "shutil", "glob"}
 # Who may read the environment: settings, the command line that stands before them, and what starts the keeper (PATH).
 ENVIRONMENT = (
     *("*/config.py", "*/config/*", "edgerm/cli/*", "agent/edgerm_agent/executors/holder.py"),
@@ -96,6 +100,21 @@ def host_files_have_a_door(source: Source) -> Iterator[str]:
             yield f"{source.path}:{getattr(node, 'lineno', 0)}: {text!r} belongs to one of {', '.join(HOST_FILES)}"
 
 
+def plugins_have_a_door(source: Source) -> Iterator[str]:
+    if not source.at("agent/edgerm_agent/devices/*") or source.at(*DOORS):
+        return
+    for node in ast.walk(source.tree):
+        names: set[str] = set()
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {node.module or ""}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            names = OPENERS
+        if names & OPENERS:
+            yield f"{source.path}: a plugin opens no file itself: ask HostFiles, which is {DOORS[0]}"
+
+
 def environment_is_settings(source: Source) -> Iterator[str]:
     if source.at(*ENVIRONMENT):
         return
@@ -134,6 +153,8 @@ RULES: list[tuple[Callable[[Source], Iterator[str]], str, str]] = [
     (core_calls_nothing_impure, "master/edgerm_master/core/master.py", "print(1)"),
     (nothing_is_left_unfinished, "edgerm/ids.py", "x = 1  # TO" + "DO: more"),
     (host_files_have_a_door, "agent/edgerm_agent/shell.py", "p = f'/proc/{1}/stat'"),
+    (plugins_have_a_door, "agent/edgerm_agent/devices/cpu.py", "from pathlib import Path"),
+    (plugins_have_a_door, "agent/edgerm_agent/devices/nic/plan.py", "text = open('x').read()"),
     (environment_is_settings, "edgerm/sdk/driver.py", "from os import environ"),
     (environment_is_settings, "edgerm/sdk/driver.py", "import os\nos.environ['HOME']"),
     (module_says_what_it_is, "edgerm/core/__init__.py", "x = 1"),

@@ -110,8 +110,13 @@ def _plain(subject: str) -> Callable[[Report], str]:
     return section
 
 
+def _matching(report: Report) -> str:
+    return "\n".join([surroundings(report), "", _rows([one for one in report.figures if one.subject == "matching"])])
+
+
 _SECTIONS: dict[str, Callable[[Report], str]] = {
     "scale": _scale,
     "live": _plain("live"),
     "takeover": _plain("takeover"),
+    "matching": _matching,
 }

@@ -202,9 +202,9 @@ async def test_6_5_a_kill_is_forwarded_each_time(master: Served) -> None:
     """A task that does not end is asked again with every KILL."""
 
     class Stubborn(FakeAgent):
-        def report(self, key: Any, state: TaskState, message: str = "") -> None:
+        def report(self, key: Any, state: TaskState, *rest: Any, **named: Any) -> None:
             if state is not TaskState.KILLED:
-                super().report(key, state, message)
+                super().report(key, state, *rest, **named)
 
     async with Stubborn(master.url) as agent, Framework(master.url) as framework:
         offer = await framework.offer()

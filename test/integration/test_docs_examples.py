@@ -16,7 +16,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
 ]
-RUN = ("python", "console", "toml")
+RUN = ("python", "console", "toml", "yaml")
 SHOWN = ("text", "mermaid", "json")  # and Sphinx' own, in braces
 # Why examples are not run, and how many: may only become fewer. A new reason needs a line here, and a good one.
 SKIPPED = {

@@ -13,13 +13,15 @@ from support.agent import FACES, agent_here, url_of
 from support.master import PATIENCE_S
 
 from edgerm.core.blobs import Digest
+from edgerm.core.devices import Device, DeviceClass, Inventory
 from edgerm.core.ids import AgentId
-from edgerm.core.link import COAP, Beat, BeatAnswer, Join, Stale, Welcome
+from edgerm.core.link import COAP, Beat, BeatAnswer, Join, Stale, WantsInventory, Welcome
 from edgerm.core.scheduler import AgentSpec, BlobRef
 from edgerm.core.tasks import Reason, TaskState
 from edgerm.sdk import connect
 from edgerm.sdk.cluster import Cluster
 from edgerm.store.blobs import BlobStore
+from edgerm.wire.codec.infos import agent_spec
 from edgerm_agent.blobs import Blobs
 from edgerm_agent.core.effects import Send
 from edgerm_agent.core.events import BeatAnswered, Event, JoinAnswered, Rang, RequestFailed
@@ -77,6 +79,21 @@ async def calling(path: Path, *masters: str) -> AsyncIterator[Caller]:
     finally:
         await caller.link.close()
         await caller.blobs.close()
+
+
+async def test_an_inventory_is_carried_once(master: Served, face: str, tmp_path: Path) -> None:
+    """A large inventory goes over when the master asks for it; then its name is enough, for another agent too."""
+    devices = tuple(Device("g", f"{n}", metadata=f'{{"n":{n},"text":"{"x" * 300}"}}') for n in range(400))
+    join = replace(JOIN, agent=AgentSpec("here", inventory=Inventory((DeviceClass("g"),), devices, 5)))
+    async with calling(tmp_path / "blobs", url_of(master, face)) as caller:
+        assert await caller.ask(join) == JoinAnswered(1, WantsInventory())
+        await caller.join(replace(join, devices=True))
+        await caller.join(replace(join, incarnation=2))
+        await caller.join(replace(join, agent_id=AgentId("1" * 32)))
+    async with connect(master.url) as cluster:
+        agents = await cluster.operator.agents()
+    told = [agent_spec(agent.agent_info).inventory for agent in agents.agents]
+    assert told == [join.agent.inventory] * 2
 
 
 async def test_joins_and_beats(master: Served, face: str, tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from edgerm.core.effects import Change
 from edgerm.core.ids import OfferId
 from edgerm.core.link import AgentHalf, Beat, BeatAnswer, Frame, Letter, LinkState, MasterHalf
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Acknowledge, Offer
 from edgerm.testing.sim.suite import run_seed
-from edgerm_agent.core import agent
+from edgerm_agent.core import resuming
+from edgerm_agent.core.grants import Grants, GrantState
+from edgerm_agent.core.records import Phase, TaskRecord
 from edgerm_agent.core.recovery import Verdict, judge
 from edgerm_master.core import draining, offers, updating
 from edgerm_master.core.agents import Agent
@@ -80,7 +83,7 @@ def started_again(patch: pytest.MonkeyPatch) -> None:
         verdict = judge(*found, **more)
         return Verdict.START if verdict is Verdict.LOST else verdict
 
-    patch.setattr(agent, "judge", planted)
+    patch.setattr(resuming, "judge", planted)
 
 
 def no_patience(patch: pytest.MonkeyPatch) -> None:
@@ -90,7 +93,7 @@ def no_patience(patch: pytest.MonkeyPatch) -> None:
         verdict = judge(*found, awaited=awaited)
         return Verdict.LOST if verdict is Verdict.WAIT else verdict
 
-    patch.setattr(agent, "judge", planted)
+    patch.setattr(resuming, "judge", planted)
 
 
 def frames_lost_with_their_beat(patch: pytest.MonkeyPatch) -> None:
@@ -143,6 +146,59 @@ def drained_by_word_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(draining, "_kill", lambda *_: None)
 
 
+def granted_by_word_only(patch: pytest.MonkeyPatch) -> None:
+    """What is given is not journaled."""
+    give = Grants.give
+
+    def planted(*given: Any) -> list[Change]:
+        give(*given)
+        return []
+
+    patch.setattr(Grants, "give", planted)
+
+
+def given_to_anybody(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked who has a device."""
+    patch.setattr(Grants, "holder", lambda *_, shared: None)
+
+
+def offered_unclean(patch: pytest.MonkeyPatch) -> None:
+    """What was found on devices keeps nobody from them."""
+    patch.setattr(Grants, "quarantine", lambda _: {})
+
+
+def taken_back_while_it_runs(patch: pytest.MonkeyPatch) -> None:
+    """After a restart of the agent all grants are given back."""
+    patch.setattr(resuming, "_STATES", dict.fromkeys(Phase, GrantState.RETURNING))
+
+
+def forgotten_with_its_task(patch: pytest.MonkeyPatch) -> None:
+    """A grant whose task is gone is not looked at after a restart."""
+    load = resuming.load
+
+    def planted(way: Any, records: Any) -> Any:
+        kept = {record.key for record in records if isinstance(record, TaskRecord)}
+        return load(way, [record for record in records if record.key in kept])
+
+    patch.setattr(resuming, "load", planted)
+
+
+def told_too_early(patch: pytest.MonkeyPatch) -> None:
+    """A task's end is told before its devices are taken back, and they are free."""
+
+    def planted(grants: Grants, key: Any) -> tuple[()]:
+        grants._holdings.pop(key, None)
+        return ()
+
+    patch.setattr(Grants, "end", planted)
+
+
+def never_tried_again(patch: pytest.MonkeyPatch) -> None:
+    """What is not clean at once is never taken back again."""
+    patch.setattr(Grants, "pop", lambda *_: None)
+    patch.setattr(Grants, "next_s", lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("plant", "sign"),
     [
@@ -151,12 +207,19 @@ def drained_by_word_only(patch: pytest.MonkeyPatch) -> None:
         (lost_ack, "no rest"),
         (one_ack_for_all, "its framework heard"),
         (started_again, "was started 2 times"),
-        (no_patience, "released while it runs"),
+        (no_patience, "while it runs"),
         (frames_lost_with_their_beat, "lacks bytes"),
         (frames_never_heard, "has come as far as byte"),
         (offered_while_drained, "DRAINING and has offers outstanding"),
         (drained_by_word_only, "these did not end in time"),
         (messages_heard_again, "is heard after message"),
+        (granted_by_word_only, "with no grant"),
+        (given_to_anybody, "is given to"),
+        (offered_unclean, "is offered as it was left by"),
+        (taken_back_while_it_runs, "are taken back while it runs"),
+        (forgotten_with_its_task, "is in the journal at the end"),
+        (told_too_early, "is offered as it was left by"),
+        (never_tried_again, "holds the devices of"),
     ],
 )
 def test_found(plant: Plant, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from pathlib import Path
 import edgerm_agent.config
 import edgerm_master.config
 from edgerm.core.errors import Invalid
+from edgerm.sdk.claimfile import read_claims
 from edgerm_frameworks.modules import WINDOWED_STATS
 from support.processes import free_port
 
@@ -187,9 +188,11 @@ class Story:
                 elif example.mark == "background":
                     self._background(example, text)
                 elif example.mark != "skip":
-                    {"python": self._python, "console": self._console, "toml": self._toml}[example.language](
-                        example, text
-                    )
+                    self._player(example.language)(example, text)
+
+    def _player(self, language: str) -> Callable[[Example, str], None]:
+        players = {"python": self._python, "console": self._console, "toml": self._toml, "yaml": self._yaml}
+        return players[language]
 
     def _here(self, text: str) -> str:
         """The addresses of this test in place of those that a page names."""
@@ -236,6 +239,10 @@ class Story:
         env = {**self._env, **own, "EDGERM_DATA_DIR": str(self._folder / name)}
         said = self._lifeline.start(command, documented, self._folder, env, self._folder / f"{name}.log")
         assert shows(documented, said), f"{example.where}: {command}\n{said}"
+
+    def _yaml(self, example: Example, text: str) -> None:
+        """A claim file is read as the command reads it."""
+        assert read_claims(text), f"{example.where}: it claims nothing"
 
     def _toml(self, example: Example, text: str) -> None:
         """The settings of a master or of an agent, as their programs read them."""

@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import aiohttp
 
+from edgerm.core.claims import Granted
+from edgerm.core.devices import NO_INVENTORY, Inventory, resources_of
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
     HTTP,
@@ -64,6 +66,7 @@ class FakeAgent:
     agent_id: AgentId = field(default_factory=lambda: AgentId(uuid4().hex))
     output: bytes = b""  # of every task, for those who read logs
     info: bytes = b""  # AgentInfo with attributes
+    inventory: Inventory = NO_INVENTORY  # its devices, which are resources as well
     extra: bytes = b""  # TaskStatus with what every status says besides: data, labels …
     incarnation: int = 1
     launches: list[Launch] = field(default_factory=list)
@@ -75,7 +78,9 @@ class FakeAgent:
     joined: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> FakeAgent:
-        spec = AgentSpec("127.0.0.1", f"fake-{self.agent_id[:4]}", 5051, parse(self.resources), self.info)
+        resources = parse(self.resources) + resources_of(self.inventory.devices)
+        name = f"fake-{self.agent_id[:4]}"
+        spec = AgentSpec("127.0.0.1", name, 5051, resources, self.info, inventory=self.inventory)
         self.half = AgentHalf(self.agent_id, spec, self.incarnation, seed=self.agent_id.encode())
         self._http = aiohttp.ClientSession()
         self._logs: dict[int, int] = {}  # up to where each was sent
@@ -98,8 +103,8 @@ class FakeAgent:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def report(self, key: TaskKey, state: TaskState, message: str = "") -> None:
-        """Let the task change its state."""
+    def report(self, key: TaskKey, state: TaskState, message: str = "", granted: tuple[Granted, ...] = ()) -> None:
+        """Let the task change its state; `granted`: the devices that it took."""
         launch, _, seq = self.tasks[key]
         self.tasks[key] = (launch, state, seq + 1)
         status = Status(
@@ -111,6 +116,7 @@ class FakeAgent:
             message,
             uuid4().bytes,
             launch_id=key.launch_id,
+            granted=granted,
             extra=self.extra,
         )
         self.half.report(Update(key, seq + 1, status))

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from edgerm.core import cpulists
 from edgerm.core.errors import Conflict, Unavailable
 from edgerm.core.ids import TaskKey, path_name
 from edgerm.plugin.executor import Limits, Usage
@@ -128,6 +129,8 @@ class _Group:
 
 class TaskGroup(_Group, ABC):
     """The group of one process task. Every call blocks on the kernel only, `kill` for at most its time-out."""
+
+    holds_cpus = False  # whether it holds the task to the CPUs that `Cgroups.task_group` was asked for
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -246,17 +249,33 @@ class Cgroups:
         ours = f"cgroup-{self.version}"
         return {"cpus": ours if "cpu" in self._tops else "none", "mem": ours if "memory" in self._tops else "rlimit"}
 
-    def task_group(self, key: TaskKey, limits: Limits) -> TaskGroup | None:
-        """The task's group with these limits, made if need be; None where this user can make none.
+    @property
+    def cpuset(self) -> str:
+        """What holds a process to its CPUs: "cgroup-v1", "cgroup-v2", or its "affinity", which it may change itself."""
+        return "affinity"
 
+    def enable_cpusets(self) -> None:
+        """Do at once what making the first group with CPUs of its own would do; without effect where that is none."""
+
+    def task_group(self, key: TaskKey, limits: Limits, cpus: Sequence[int] = ()) -> TaskGroup | None:
+        """The task's group with these limits and CPUs, made if need be; None where this user can make none.
+
+        `cpus`: none: any. Whether it holds the task to them is said by `TaskGroup.holds_cpus`.
         Raises `Unavailable` if the kernel refuses, `Invalid` for a limit below its unit.
         """
         if not self._tops:
             return None
         settings = self._settings(limits)
-        group = self._task(group_name(key))
-        group.create(settings)
+        name = group_name(key)
+        self._task(name).create(settings)
+        holds_cpus = bool(cpus) and self._bind(name, cpulists.to_text(cpus))
+        group = self._task(name)
+        group.holds_cpus = holds_cpus
         return group
+
+    def _bind(self, name: str, cpus: str) -> bool:
+        """Hold the task's group, which is there, to these CPUs; False: that cannot be done here."""
+        return False
 
     def thread_group(self, key: TaskKey, limits: Limits) -> ThreadGroup | None:
         """A CPU group for a thread of a WASM host that has joined `host_paths`; None where CPU cannot be limited."""

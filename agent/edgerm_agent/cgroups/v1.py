@@ -1,4 +1,7 @@
-"""Cgroup v1: one folder per hierarchy (cpu, cpuacct, memory, pids, freezer), groups made at each hierarchy's root."""
+"""Cgroup v1: one folder per hierarchy (cpu, cpuacct, memory, pids, freezer), groups made at each hierarchy's root.
+
+In the hierarchy of cpuset only tasks with CPUs of their own have a folder: all others stay where the agent is.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from edgerm_agent.cgroups.formats import Mount, Setting, parse_keyed, parse_numb
 from edgerm_agent.cgroups.groups import FREEZE_S, TASKS, THREADS, Cgroups, Files, TaskGroup, ThreadGroup
 
 CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "freezer")
+CPUSET = "cpuset"
 
 
 class V1TaskGroup(TaskGroup):
@@ -67,8 +71,40 @@ class V1Cgroups(Cgroups):
     def _settings(self, limits: Limits) -> list[Setting]:
         return v1_settings(limits)
 
+    @property
+    def cpuset(self) -> str:
+        """See `Cgroups.cpuset`."""
+        return "cgroup-v1" if CPUSET in self._tops else super().cpuset
+
+    def _bind(self, name: str, cpus: str) -> bool:
+        """A new group of cpuset is empty: it takes no process before it has CPUs and memory, nor do those above."""
+        top = self._tops.get(CPUSET)
+        if top is None:
+            return False
+        root, folder = top.parent.parent, top / TASKS / name
+        try:
+            self._files.make(folder)
+            for above in (top.parent, top, top / TASKS):
+                for file in ("cpuset.mems", "cpuset.cpus"):  # of a CPU that went and came back they do not know
+                    self._copy(root / file, above / file)
+            self._copy(root / "cpuset.mems", folder / "cpuset.mems")
+            self._files.write(folder / "cpuset.cpus", cpus)
+        except OSError:
+            with suppress(OSError):
+                self._files.remove(folder)
+            return False
+        return True
+
+    def _copy(self, source: Path, target: Path) -> None:
+        text = (self._files.read(source) or "").strip()
+        if text != (self._files.read(target) or "").strip():
+            self._files.write(target, text)
+
     def _task(self, name: str) -> V1TaskGroup:
-        return V1TaskGroup(self._files, name, {c: top / TASKS / name for c, top in self._tops.items()})
+        folders = {c: top / TASKS / name for c, top in self._tops.items()}
+        if CPUSET in folders and not folders[CPUSET].is_dir():
+            del folders[CPUSET]
+        return V1TaskGroup(self._files, name, folders)
 
     def _thread(self, name: str) -> V1ThreadGroup:
         tops = {c: top for c, top in self._tops.items() if c in ("cpu", "cpuacct")}
@@ -81,6 +117,8 @@ def open_v1(files: Files, mounts: Iterable[Mount], parent: str, scope: str) -> V
     for mount in mounts:
         top = Path(mount.point) / parent / scope
         wanted = [c for c in CONTROLLERS if c in mount.controllers and c not in tops]
+        if mount.controllers == {CPUSET}:  # mounted with others, it would keep every task out that names no CPUs
+            wanted.append(CPUSET)
         if wanted and _make(files, top):
             tops |= dict.fromkeys(wanted, top)
     found = V1Cgroups(files, tops)

@@ -1,6 +1,7 @@
 """Cgroup v2: one folder per task below the highest group that this user may write, systemd's delegation included.
 
-    BASE/edgerm/SCOPE/processes/NAME   a task: cpu, memory, pids as far as they are delegated
+    BASE/edgerm/SCOPE/processes/NAME   a task: cpu, memory, pids as far as they are delegated; cpuset from the first
+                                       task on that has CPUs of its own
     BASE/edgerm/SCOPE/threads          the processes of WASM hosts: the root of a threaded subtree
     BASE/edgerm/SCOPE/threads/NAME     a task's thread: cpu only
 
@@ -116,6 +117,28 @@ class V2Cgroups(Cgroups):
     def host_paths(self) -> tuple[str, ...]:
         """See `Cgroups.host_paths`."""
         return (str(self._tops[""] / THREADS / "cgroup.procs"),)
+
+    @property
+    def cpuset(self) -> str:
+        """See `Cgroups.cpuset`."""
+        base = self._tops[""].parent.parent
+        return "cgroup-v2" if "cpuset" in _offered(self._files, base) else super().cpuset
+
+    def enable_cpusets(self) -> None:
+        """Before Linux 6.2 this gives every process below BASE/edgerm all CPUs again, whatever its affinity was."""
+        top = self._tops[""]
+        for folder in (top.parent.parent, top.parent, top, top / TASKS):
+            _enable(self._files, folder, ("cpuset",))
+
+    def _bind(self, name: str, cpus: str) -> bool:
+        """The kernel takes CPUs that are not to be had, and tells then that others are in effect."""
+        self.enable_cpusets()
+        folder = self._tops[""] / TASKS / name
+        try:
+            self._files.write(folder / "cpuset.cpus", cpus)
+        except OSError:
+            return False
+        return (self._files.read(folder / "cpuset.cpus.effective") or "").strip() == cpus
 
     def _settings(self, limits: Limits) -> list[Setting]:
         return v2_settings(limits)

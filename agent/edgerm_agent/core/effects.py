@@ -12,6 +12,7 @@ from edgerm.core.ids import TaskKey
 from edgerm.core.link import Beat, Frame, Join, Letter
 from edgerm.core.scheduler import BlobRef, Status, TaskSpec
 from edgerm.plugin.executor import Handle
+from edgerm_agent.core.records import GrantRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,49 @@ class Fetch(Spoken):
 class Start(Spoken):
     """Start the task (idempotent by its key); answered by Started or StartFailed, later by Ended.
 
-    Preparing may come before that, any number of times.
+    Preparing may come before that, any number of times. `grants`: its devices, to be prepared first; all of them are
+    journaled.
     """
 
     key: TaskKey
     task: TaskSpec
+    grants: tuple[GrantRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack(Spoken):
+    """Nothing of the task is left: take its devices back, each prepared or not; answered by GivenBack. Idempotent."""
+
+    key: TaskKey
+    grants: tuple[GrantRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choose(Spoken):
+    """Ask the plugin of the grant's class which of the `free` devices it prefers; answered by Chosen.
+
+    `grant` has the devices that are taken if the plugin has no better idea; they are among `free`.
+    """
+
+    key: TaskKey
+    grant: GrantRecord
+    free: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRefused(Spoken):
+    """A local grant was not made: refused, or its devices could not be prepared. Nothing of it is left."""
+
+    key: TaskKey
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEnded(Spoken):
+    """A local grant is over, its devices were given back; it is forgotten. `why` is empty if it ended as asked."""
+
+    key: TaskKey
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +127,7 @@ class Stop(Spoken):
 
 @dataclass(frozen=True, slots=True)
 class Release(Spoken):
-    """The task's end is journaled: keep its output, let the executor forget it."""
+    """The task's end is journaled: keep its output, let the executor forget it; answered by Released."""
 
     key: TaskKey
     handle: Handle
@@ -148,6 +187,10 @@ Speech: TypeAlias = (
     | Dismissed
     | Fetch
     | Start
+    | GiveBack
+    | Choose
+    | LocalRefused
+    | LocalEnded
     | Abandon
     | Watch
     | Stop

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from edgerm.core.blobs import Digest
+from edgerm.core.devices import Inventory
 from edgerm.core.ids import TaskKey
 from edgerm.core.link import BeatAnswer, Carrier, Frame, JoinAnswer, Letter
-from edgerm.core.scheduler import AgentSpec
+from edgerm.core.scheduler import AgentSpec, TaskSpec
 from edgerm.plugin.executor import Exit, Handle
 
 
@@ -36,9 +37,52 @@ class ExecutorFound:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What the agent says of itself has changed."""
+    """What the agent says of itself, its devices apart, has changed: plain resources, attributes, names."""
 
     spec: AgentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Inventoried:
+    """All that a plugin has; it replaces what the plugin had before.
+
+    A plugin that is gone has its classes, each with a `problem`, and no devices: that says nothing about its devices.
+    """
+
+    plugin: str
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """Every plugin took back what it gave the task; `evidence`: what was found of a class that is not clean."""
+
+    key: TaskKey
+    evidence: Mapping[str, str] = field(default_factory=dict)  # class → why it is not clean
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The plugin of a class chose for the task; a claim that is not named keeps what it was given."""
+
+    key: TaskKey
+    name: str  # of the class
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # claim → devices
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchLocal:
+    """Somebody on this box asks for devices; answered by a start, or by LocalRefused. No master hears of it."""
+
+    key: TaskKey
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class KillLocal:
+    """Who had a local grant does not need it any more; answered by LocalEnded. An unknown key is fine."""
+
+    key: TaskKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +177,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """The executor has forgotten the task that has ended: it would start it anew."""
+
+    key: TaskKey
+
+
+@dataclass(frozen=True, slots=True)
 class SendFrame:
     """A frame for the master."""
 
@@ -155,6 +206,11 @@ Event: TypeAlias = (
     Recovered
     | ExecutorFound
     | Described
+    | Inventoried
+    | GivenBack
+    | Chosen
+    | LaunchLocal
+    | KillLocal
     | InstanceChanged
     | JoinAnswered
     | BeatAnswered
@@ -167,6 +223,7 @@ Event: TypeAlias = (
     | Started
     | StartFailed
     | Ended
+    | Released
     | SendFrame
     | SendMessage
     | Tick

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from edgerm.core.claims import Granted
-from edgerm.core.ids import TaskKey
+from edgerm.core.ids import FrameworkId, TaskKey
 from edgerm.core.link import Update
 from edgerm.core.scheduler import TaskSpec
 from edgerm.core.tasks import TaskState
 from edgerm.plugin.executor import Handle
+
+LOCAL: Final = FrameworkId("local")
+"""The framework of local grants: tasks that somebody on this box asked for, of which no master is told."""
+
+
+def is_local(key: TaskKey) -> bool:
+    """Whether the task is a local grant."""
+    return key.framework_id == LOCAL
 
 
 class Phase(Enum):
@@ -21,12 +29,16 @@ class Phase(Enum):
     FETCHING = "fetching"  # accepted; something it needs is not here yet, or its executor sleeps
     STARTING = "starting"  # the executor was, or is about to be, asked to start it
     RUNNING = "running"  # the executor has started it
+    WAITING = "waiting"  # stopped, for it lost a device; fetched and started anew when all its devices are back
     ENDED = "ended"  # its end is journaled; waits for the forget
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What a task is; never changes. Kind `task`, key: the task's key as text."""
+    """What a task is. Kind `task`, key: the task's key as text.
+
+    It changes only before its start, where a plugin chooses among its devices.
+    """
 
     key: TaskKey
     role: str
@@ -47,6 +59,8 @@ class RunRecord:
     kill_asked: bool = False
     kill_grace_s: float | None = None
     expired: bool = False  # killed because it took longer than it may
+    lost: str = ""  # the device that it lost, for which it is, or was, stopped
+    again: bool = False  # it starts anew when that is back
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,26 @@ class GrantRecord:
 
 
 Record: TypeAlias = TaskRecord | RunRecord | GrantRecord
+
+
+def kind_of(record: Record) -> str:
+    """Under which kind it is stored."""
+    return _KINDS[type(record)]
+
+
+_KINDS: dict[type, str] = {TaskRecord: "task", RunRecord: "run", GrantRecord: "grant"}
+
+
+def halves(records: Iterable[Record]) -> list[Record]:
+    """Tasks' records without the other one: promises half made, or half forgotten, when a crash came.
+
+    Nobody was told of a task before both are durable, and the second goes only after it was forgotten. Grants are no
+    halves: without their task they are given back.
+    """
+    kept = list(records)
+    known = {kind: {r.key for r in kept if isinstance(r, kind)} for kind in (TaskRecord, RunRecord)}
+    whole = known[TaskRecord] & known[RunRecord]
+    return [record for record in kept if record.key not in whole and not isinstance(record, GrantRecord)]
 
 
 def executors_of(records: Iterable[Record]) -> frozenset[str]:

@@ -18,7 +18,7 @@ class Verdict(Enum):
     ADOPT = "adopt"  # its executor holds it
     LOST = "lost"  # whatever held it is gone, and it with it
     WAIT = "wait"  # what may hold it does not answer yet, and nobody else knows
-    KEEP = "keep"  # it has ended, only its record is left
+    KEEP = "keep"  # it has ended, or waits for a device: nothing holds it
 
 
 def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle], *, awaited: bool = False) -> Verdict:
@@ -31,7 +31,7 @@ def judge(run: RunRecord, instance: str | None, held: Mapping[TaskKey, Handle], 
     An executor keeps a task's exit until the journal has it. So a task that is not held has either never been started
     (same instance, start not known to have happened) or been lost with an older instance.
     """
-    if run.phase is Phase.ENDED:
+    if run.phase in (Phase.ENDED, Phase.WAITING):
         return Verdict.KEEP
     if run.phase is Phase.FETCHING:
         return Verdict.FETCH

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edgerm.core.tasks import Reason, TaskState
+from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.link import update_uuid
+from edgerm.core.scheduler import Status
+from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.plugin.executor import Exit, ExitReason
 
 
 class Ending(NamedTuple):
-    """The terminal state that a task gets."""
+    """The state that a task gets, a terminal one mostly, and what is said of it."""
 
     state: TaskState
     reason: Reason | None
@@ -51,3 +54,22 @@ def describe(end: Exit) -> str:
     if end.code is not None:
         return f"exit code {end.code}"
     return ""
+
+
+def status_of(agent_id: AgentId, key: TaskKey, seq: int, told: Ending, exited: Exit | None, wall_s: float) -> Status:
+    """The task's update number `seq`: its state, be it an end or not, and how it ended if it ran."""
+    return Status(
+        key.task_id,
+        told.state,
+        agent_id,
+        Source.AGENT if told.state is TaskState.DROPPED else Source.EXECUTOR,
+        told.reason,
+        told.message,
+        update_uuid(key, seq),
+        wall_s,
+        key.launch_id,
+        exited.code if exited else None,
+        exited.signal if exited else None,
+        (exited.trap or "") if exited else "",
+        exited.tail if exited else "",
+    )

@@ -1,6 +1,7 @@
 """Devices that the operator declares (`[[devices.declared]]`): what is wrong with them, which are there, their gifts.
 
-What does not live here: how settings are read (`edgerm_agent.config`), who has a device.
+They are a plugin whose classes are the names that the operator gives. What does not live here: how settings are read
+(`edgerm_agent.config`), who has a device.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NoReturn
 
-from edgerm import logs
-from edgerm.core.devices import MESOS_RESOURCES, Device, items
+from edgerm.core.devices import MESOS_RESOURCES, Device, DeviceClass, Inventory
 from edgerm.core.errors import Conflict, Invalid
 from edgerm.core.resources import Resources
-from edgerm.plugin.device import DeviceNode, Mount, Setup, join
+from edgerm.plugin.checking import id_fits, name_fits
+from edgerm.plugin.device import DeviceNode, Grant, HostFiles, Mount, Setup, join
 from edgerm.wire.codec.containers import SANDBOX
 from edgerm_agent.config import Declared
 from edgerm_agent.devices.hostfs import problem_of_node, problem_of_volume
@@ -25,12 +26,7 @@ PARTS_MAX = 64  # nodes, volumes and variables of one device, each
 LOOK_S = 10.0
 OURS = "EDGERM_"  # variables that begin so are the agent's own
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
-_ID = re.compile(r"[!-~]{1,255}")
-_APART = frozenset(",;{}\"'")  # they would end an id where it is written in a text
 _RIGHTS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}")
-
-log = logs.get("agent.devices")
 
 
 # --- what may be declared: pure ---------------------------------------------------------------------------------
@@ -60,11 +56,11 @@ def _refuse(what: str, value: object, why: str) -> NoReturn:
 def _check_name(where: str, device: Declared, resources: Resources) -> None:
     if device.name in MESOS_RESOURCES:
         _refuse(f"{where}.name", device.name, "Mesos has a resource of this name; choose another")
-    if not _NAME.fullmatch(device.name):
+    if not name_fits(device.name):
         _refuse(f"{where}.name", device.name, "begin with a letter, then letters, digits and any of _.-/")
     if any(key.name == device.name for key in resources):
         _refuse(f"{where}.name", device.name, "the setting resources gives something of this name already")
-    if not _ID.fullmatch(device.id) or not _APART.isdisjoint(device.id):
+    if not id_fits(device.id):
         _refuse(f"{where}.id", device.id, "1 to 255 printable ASCII characters, without blanks, quotes and , ; { }")
 
 
@@ -146,55 +142,46 @@ def look(declared: Sequence[Declared]) -> tuple[Device, ...]:
     return tuple(Device(each.name, each.id, each.shared, _problem(setup), gifts(setup)) for each, setup in setups)
 
 
+def create(settings: Sequence[Declared], host: HostFiles) -> DeclaredDevices:
+    """The plugin; `check` has seen to the declarations. It notes nothing."""
+    return DeclaredDevices(settings)
+
+
 class DeclaredDevices:
-    """The operator's devices. `devices` is how they were found last; `check` has seen to the declarations."""
+    """The operator's devices (`DevicePlugin`); nothing of the box is changed for a task."""
+
+    name = "declared"
 
     def __init__(self, declared: Sequence[Declared]) -> None:
         self._declared = declared
         self._setups = {(device.name, device.id): setup_of(device) for device in declared}
-        self.devices = self.look()
-        for device in self.devices:
-            _tell(device)
+        pools = {device.name: device.shared for device in declared}
+        self._classes = tuple(DeviceClass(name, shared) for name, shared in pools.items())
 
-    def look(self) -> tuple[Device, ...]:
-        """How they are now."""
-        return look(self._declared)
-
-    async def watch(self, changed: Callable[[], None]) -> None:
-        """Look again and again, for ever; tell when `devices` has changed."""
-        while self._setups:
+    async def watch(self) -> AsyncIterator[Inventory]:
+        """A look every 10 s."""
+        before = None
+        while True:
+            found = await asyncio.to_thread(look, self._declared)
+            if found != before:
+                yield Inventory(self._classes, found)
+            before = found
             await asyncio.sleep(LOOK_S)
-            self.note(await asyncio.to_thread(self.look), changed)
 
-    def note(self, found: tuple[Device, ...], changed: Callable[[], None]) -> None:
-        """This is how they are now."""
-        if found == self.devices:
-            return
-        before = {device.id: device.problem for device in self.devices}
-        self.devices = found
-        for device in found:
-            if device.problem != before.get(device.id):
-                _tell(device)
-        changed()
-
-    def setup(self, resources: Resources) -> Setup:
-        """What a task with these resources gets of its devices, and of no other.
-
-        Raises `Conflict` for one that is not declared any more, whose node or volume is missing now, or that does not
-        go together with another one.
-        """
-        names = {name for name, _ in self._setups}
+    async def prepare(self, grant: Grant) -> Setup:
+        """Raises `Conflict` for a device that is not declared any more, or whose node or volume is missing now."""
         setups = []
-        for name, item in items(resources):
-            if name not in names:
-                continue  # a set that is no device
-            setup = self._setups.get((name, item))
+        for device in grant.devices:
+            setup = self._setups.get((device.name, device.id))
             if setup is None:
-                raise Conflict(f"device {item!r} of {name!r} is not declared on this agent any more")
+                raise Conflict(f"device {device.id!r} of {device.name!r} is not declared on this agent any more")
             if problem := _problem(setup):
-                raise Conflict(f"device {item!r} of {name!r} cannot be had: {problem}")
+                raise Conflict(f"device {device.id!r} of {device.name!r} cannot be had: {problem}")
             setups.append(setup)
         return join(setups)
+
+    async def release(self, grant: Grant) -> None:
+        """Nothing was done."""
 
 
 def _problem(setup: Setup) -> str:
@@ -203,10 +190,3 @@ def _problem(setup: Setup) -> str:
         *(problem_of_volume(mount.source) for mount in setup.mounts),
     ]
     return next(filter(None, problems), "")
-
-
-def _tell(device: Device) -> None:
-    if device.problem:
-        log.warning("a device cannot be had", name=device.name, id=device.id, problem=device.problem)
-    else:
-        log.info("a device is there", name=device.name, id=device.id)

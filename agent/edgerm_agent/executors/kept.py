@@ -31,10 +31,17 @@ from edgerm_agent.keeper.protocol import Body, Refused
 
 END_GRACE_S = 3.0
 OUTPUT_WAIT_S = 30.0  # one request; the server allows 60
-NEWER = ("stdin_open", "mounts", "messages")  # of a start request: what an older holder would overlook
+NEWER = {  # of a start request: what an older holder would overlook, and from which version on it does not
+    "stdin_open": protocol.VERSION_INPUT,
+    "mounts": protocol.VERSION_INPUT,
+    "messages": protocol.VERSION_INPUT,
+    "cpus": protocol.VERSION_PLACE,
+    "network": protocol.VERSION_PLACE,
+    "chips": protocol.VERSION_PLACE,
+}
 TOO_OLD = (
-    "what holds the tasks of this agent was started by an older edgerm, which knows neither an open standard input nor "
-    "messages and mounts of modules; end its tasks and start the agent anew"
+    "what holds the tasks of this agent was started by an older edgerm, which does not know {} of a task: end its "
+    "tasks and start the agent anew"
 )
 
 
@@ -65,9 +72,10 @@ class KeptExecutor(ABC):
     async def start(self, spec: LaunchSpec, tell: Tell = unheard) -> Handle:
         body = await self.prepare(spec)
         connection = await self.holder.ensure()
-        if any(map(body.get, NEWER)) and connection.version < protocol.VERSION_INPUT:
+        unknown = [name for name, version in NEWER.items() if body.get(name) and connection.version < version]
+        if unknown:
             await self.clean(spec.key)
-            raise LaunchFailed(TOO_OLD)
+            raise LaunchFailed(TOO_OLD.format(" and ".join(unknown)))
         note: Body = {"sandbox": str(spec.sandbox), "disk_bytes": spec.limits.disk_bytes}
         try:
             reply, _ = await connection.ask("start", {"key": spec.key, "note": note, **body})

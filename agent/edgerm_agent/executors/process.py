@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from edgerm.plugin.executor import Exit, ExitReason, Handle, Inspection, LaunchF
 from edgerm_agent.cgroups import Cgroups, TaskGroup
 from edgerm_agent.executors.holder import HolderProcess, keeper_command
 from edgerm_agent.executors.kept import KeptExecutor
+from edgerm_agent.executors.networks import OwnNetworks
 from edgerm_agent.executors.users import User, find_user, give
 from edgerm_agent.keeper import members
 from edgerm_agent.keeper.protocol import Body
@@ -46,6 +47,7 @@ class ProcessExecutor(KeptExecutor):
         super().__init__("process", HolderProcess(data_dir, "keeper", keeper_command(), lifeline, farewell))
         self._cgroups = cgroups
         self._user = user
+        self._networks = OwnNetworks(data_dir)
 
     async def prepare(self, spec: LaunchSpec) -> Body:
         """Find the user, give it the sandbox, make the cgroup."""
@@ -65,8 +67,22 @@ class ProcessExecutor(KeptExecutor):
             "groups": user and user.groups,
             "procs": group.paths if group else (),
             "as_bytes": spec.limits.memory_bytes if self._cgroups.enforced().get("mem") == "rlimit" else None,
+            "cpus": () if group and group.holds_cpus else spec.cpus,
+            "network": spec.network,
             "tag": self._tag(spec.key),
         }
+
+    async def network(self, key: TaskKey) -> str:
+        """As `Networks`. Raises `Invalid` for an agent that is not root."""
+        return await self._networks.make(key)
+
+    async def drop_network(self, key: TaskKey) -> None:
+        """As `Networks`."""
+        await self._networks.drop(key)
+
+    def clear_networks(self, known: Collection[TaskKey]) -> list[str]:
+        """Remove the namespaces of tasks that nobody knows; those that stay. Blocks."""
+        return self._networks.clear(known)
 
     async def bury(self, key: TaskKey) -> None:
         """Kill what is left of the task. Raises `Unavailable` if something does not die."""
@@ -102,7 +118,8 @@ class ProcessExecutor(KeptExecutor):
                 _allowed(await asyncio.to_thread(find_user, self._user))
             except LookupError as error:
                 problems.append(f"{error} (--process-user)")
-        return Inspection({**self._cgroups.enforced(), "disk": "polled"}, tuple(problems), await self.held())
+        enforced = {**self._cgroups.enforced(), "cpuset": self._cgroups.cpuset, "disk": "polled"}
+        return Inspection(enforced, tuple(problems), await self.held())
 
     def _user_of(self, spec: LaunchSpec) -> User | None:
         name = spec.user or self._user
@@ -117,7 +134,7 @@ class ProcessExecutor(KeptExecutor):
 
     def _make_group(self, spec: LaunchSpec) -> TaskGroup | None:
         try:
-            return self._cgroups.task_group(spec.key, spec.limits)
+            return self._cgroups.task_group(spec.key, spec.limits, spec.cpus)
         except Unavailable:
             raise
         except EdgermError as error:

@@ -70,15 +70,19 @@ class WasmExecutor(KeptExecutor):
             "env": spec.env,
             "sandbox": str(spec.sandbox.absolute()),
             "mounts": [(mount.source, mount.container_path, mount.read_only) for mount in spec.mounts],
+            "chips": [chip.path for chip in spec.chips],
             "stdin": None if spec.stdin is None else str(spec.stdin.absolute()),
             "stdin_open": spec.stdin_open,
             "messages": None if spec.messages is None else str(spec.messages.absolute()),
             "entry_point": spec.entry_point,
             "memory_bytes": spec.limits.memory_bytes,
             "threads": group.paths if group else (),
+            "cpus": spec.cpus,
         }
 
     async def _make_group(self, spec: LaunchSpec) -> ThreadGroup | None:
+        if spec.cpus:
+            await asyncio.to_thread(self._cgroups.enable_cpusets)  # later it might take the thread's CPUs from it
         if spec.limits.cpus_milli is None:
             return None
         try:
@@ -159,7 +163,8 @@ class WasmExecutor(KeptExecutor):
 
     async def inspect(self) -> Inspection:
         problem = find_problem()
-        enforced = {"cpus": self._cgroups.enforced().get("cpus", "none"), "mem": "wasm", "disk": "polled"}
+        cpus = self._cgroups.enforced().get("cpus", "none")
+        enforced = {"cpus": cpus, "cpuset": "affinity", "mem": "wasm", "disk": "polled"}
         return Inspection(enforced, (problem,) if problem else (), await self.held())
 
     async def awake(self) -> bool:

@@ -14,6 +14,8 @@ from edgerm_agent.keeper.protocol import Body, Refused
 
 NOFILE_SOFT = 1024
 ID_MAX = (1 << 32) - 2
+CPU_MAX = 8191
+CLONE_NEWNET = 0x4000_0000
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -39,6 +41,8 @@ class Plan:
         self.groups = [group for group in _list(body, "groups") if isinstance(group, int) and 0 <= group <= ID_MAX]
         self.procs = protocol.texts_of(body, "procs")
         self.as_bytes = protocol.optional_integer_of(body, "as_bytes", 1, (1 << 62) - 1)
+        self.cpus = protocol.numbers_of(body, "cpus", CPU_MAX)
+        self.network = protocol.optional_text_of(body, "network") or ""
         if not self.argv or not self.argv[0] or not self.program:
             raise Refused(protocol.LAUNCH_FAILED, "the command, or its name in argv, is empty")
         if any(b"\0" in text for text in (self.program, *self.argv, *self.env, *self.env.values())):
@@ -74,6 +78,12 @@ def become(plan: Plan, status_fd: int, stdout_fd: int, stderr_fd: int, stdin_fd:
         for path in plan.procs:
             step = f"join the cgroup {path}"
             _write(path)
+        step = f"run on the CPUs {plan.cpus}"
+        if plan.cpus:
+            os.sched_setaffinity(0, plan.cpus)
+        step = f"enter the network {plan.network}"
+        if plan.network:
+            _enter_network(plan.network)
         step = "set limits"
         _limit(plan)
         step = f"become user {plan.uid}"
@@ -113,6 +123,16 @@ def _write(path: str) -> None:
     fd = os.open(path, os.O_WRONLY)
     os.write(fd, b"0")
     os.close(fd)
+
+
+def _enter_network(path: str) -> None:
+    """setns(2), which Python has from 3.12 on; ctypes is imported by this child alone."""
+    import ctypes  # noqa: PLC0415 - the keeper stays small
+
+    descriptor = os.open(to_bytes(path), os.O_RDONLY)
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(None, os.strerror(ctypes.get_errno()))
+    os.close(descriptor)
 
 
 def _limit(plan: Plan) -> None:

@@ -30,7 +30,8 @@ older keeper. A key is `[framework id, task id, launch id]`.
 
 The keeper's `start`: program (absent: argv[0]), argv, env [[name, value]...], sandbox, stdin or null, uid, gid, groups
 (null: as the keeper), procs [paths of cgroup.procs], as_bytes (RLIMIT_AS) or null, tag (see `members`; one number per
-task, never another's), stdin_open (version 2): after `stdin` the verb `input` goes on.
+task, never another's), stdin_open (version 2): after `stdin` the verb `input` goes on; cpus [numbers] (version 3): it
+runs on these, where no cgroup sees to it; network (version 3): path of the network namespace that it runs in, or empty.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ import struct
 from typing import TypeAlias
 
 VERSION_MIN = 1
-VERSION_MAX = 2
+VERSION_MAX = 3
 VERSION_INPUT = 2  # from which on standard input can stay open
+VERSION_PLACE = 3  # from which on a task can be told where to run
 
 JSON_BYTES_MAX = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 20
@@ -149,6 +151,14 @@ def texts_of(body: Body, name: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     raise Refused(INVALID, f"{name} is not a list of strings: {value!r:.100}")
+
+
+def numbers_of(body: Body, name: str, high: int) -> list[int]:
+    """A list of integers from 0 to `high`; absent: empty."""
+    value = body.get(name) or []
+    if isinstance(value, list) and all(type(part) is int and 0 <= part <= high for part in value):
+        return value
+    raise Refused(INVALID, f"{name} is not a list of integers from 0 to {high}: {value!r:.100}")
 
 
 def integer_of(body: Body, name: str, low: int, high: int) -> int:

@@ -42,7 +42,7 @@ class Link:
 
     def __init__(self, masters: Sequence[str], blobs: Blobs, agent_id: AgentId, block_bytes: int = BLOCK_BYTES) -> None:
         self._masters = tuple(masters)
-        self._master = masters[0]
+        self._master = masters[0] if masters else ""  # nothing is sent without one
         self._blobs = blobs
         self._agent_id = agent_id
         self._block_bytes = block_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -28,11 +28,12 @@ from edgerm.core.link.messages import (
     Order,
     TaskReport,
     Update,
+    WantsInventory,
     Welcome,
 )
 from edgerm.core.link.moves import LINK_MOVES, LinkSignal, LinkState
 from edgerm.core.link.parts import Assembly, Letter, queue_message
-from edgerm.core.link.sizes import MESSAGE_BYTES, agent_bytes, fitting, report_bytes, update_bytes
+from edgerm.core.link.sizes import MESSAGE_BYTES, agent_bytes, fitting, report_bytes, tellable, update_bytes
 from edgerm.core.scheduler import AgentSpec
 from edgerm.core.texts import utf8_bytes
 
@@ -174,9 +175,9 @@ class AgentHalf:
             count, _ = fitting(map(report_bytes, rest), left_bytes)
             parts.append(rest[:count])
             rest = rest[count:]
-        last = len(parts) - 1
+        last, agent = len(parts) - 1, tellable(self.agent)
         return [
-            Join(self.agent_id, self.incarnation, self.agent, self.boot_id, tasks, part, part < last)
+            Join(self.agent_id, self.incarnation, agent, self.boot_id, tasks, part, part < last)
             for part, tasks in enumerate(parts)
         ]
 
@@ -207,10 +208,14 @@ class AgentHalf:
             self._part += 1
             self._due_s = now_s
             return Intake()
+        if isinstance(answer, WantsInventory) and not self._parts[self._part].devices:
+            self._parts[self._part] = replace(self._parts[self._part], devices=True)
+            self._due_s = now_s
+            return Intake()
         if isinstance(answer, Gone):
             self._move(LinkSignal.DISMISS)
             return Intake(gone=answer.why)
-        # Stale, or a master that lost count of the parts: once more, under a number that nobody has seen.
+        # Stale, or a master that lost count of parts or devices: once more, under a number that nobody has seen.
         self._move(LinkSignal.OUTCAST)
         self.incarnation += 1
         self._back_off(now_s)

@@ -63,6 +63,8 @@ class Join:
     part: int = 0
     more: bool = False
     lane: int = LANE
+    devices: bool = False  # the agent's inventory goes along; else no more than its name does
+    named: Digest | None = None  # its name, as the master hears it; None: the agent has none, or does not name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,12 @@ class Gone:
     why: str
 
 
-JoinAnswer: TypeAlias = Welcome | NextPart | Stale | Gone
+@dataclass(frozen=True, slots=True)
+class WantsInventory:
+    """The master lacks the inventory that this part names: the part again, with it."""
+
+
+JoinAnswer: TypeAlias = Welcome | NextPart | WantsInventory | Stale | Gone
 
 
 @dataclass(frozen=True, slots=True)

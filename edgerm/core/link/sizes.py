@@ -6,7 +6,10 @@ What does not live here: the encoding itself (`edgerm.wire.codec.link`), whose t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from edgerm.core.claims import Claim, Granted
+from edgerm.core.devices import CLASSES_MAX, DEVICES_MAX, INVENTORY_BYTES_MAX, Device, DeviceClass
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link.messages import (
     NAME_BYTES_MAX,
@@ -75,15 +78,32 @@ def _amount_bytes(amount: Amount) -> int:
 def _excerpt_bytes(task: TaskSpec) -> int:
     name_bytes = min(utf8_bytes(task.name), NAME_BYTES_MAX)
     ids = _text_bytes(task.task_id, task.agent_id) + _some_bytes(task.alternative)
-    return 96 + name_bytes + ids + _resources_bytes(task.resources)
+    return 96 + name_bytes + ids + _resources_bytes(task.resources) + _claims_bytes(task.claims)
 
 
 def _task_bytes(task: TaskSpec) -> int:
-    """What travels of a task: its TaskInfo, or an excerpt and the names of its blobs."""
+    """What travels of a task: its TaskInfo, or an excerpt and the names of its blobs; and its devices."""
+    granted = _granted_bytes(task.granted) + _NUMBER_BYTES + _text_bytes(task.app) if task.granted else 0
     if task.info and task.info_blob is None:
-        return _FIELD_BYTES + len(task.info)
+        return _FIELD_BYTES + len(task.info) + granted
     blobs = _text_bytes(task.executor) + _BLOB_BYTES * len(task.needs)
-    return _FIELD_BYTES + _excerpt_bytes(task) + blobs
+    return _FIELD_BYTES + _excerpt_bytes(task) + blobs + granted
+
+
+def _granted_bytes(granted: tuple[Granted, ...]) -> int:
+    return sum(_FIELD_BYTES + _NUMBER_BYTES + 4 + _text_bytes(*one.ids) for one in granted)
+
+
+def _claims_bytes(claims: tuple[Claim, ...]) -> int:
+    return sum(
+        _FIELD_BYTES
+        + _NUMBER_BYTES
+        + 8
+        + _text_bytes(claim.name, claim.type)
+        + _some_bytes(claim.config)
+        + sum(_FIELD_BYTES + _text_bytes(one.key, one.operator.value, one.values) for one in claim.expressions)
+        for claim in claims
+    )
 
 
 def order_bytes(order: Order) -> int:
@@ -100,6 +120,7 @@ def update_bytes(update: Update, agent_id: AgentId) -> int:
     key, status = update.key, update.status
     total = 36 + update.seq.bit_length() // 7 + _key_bytes(key) + len(status.extra)
     total += _some_bytes(status.message, status.output_tail, status.trap, status.detail)
+    total += sum(_text_bytes(one.claim, one.type) for one in status.granted) + _granted_bytes(status.granted)
     numbers = status.exit_code, status.signal, status.unreachable_wall_s
     total += sum(16 for number in numbers if number is not None)
     ours = status.agent_id == agent_id and status.launch_id == key.launch_id
@@ -115,7 +136,31 @@ def report_bytes(report: TaskReport) -> int:
 
 def agent_bytes(agent: AgentSpec) -> int:
     """What goes with each part of a join beside the tasks."""
-    return 160 + _text_bytes(agent.hostname, agent.name) + len(agent.info) + _resources_bytes(agent.resources)
+    return 200 + _text_bytes(agent.hostname, agent.name) + len(agent.info) + _resources_bytes(agent.resources)
+
+
+def tellable(agent: AgentSpec) -> AgentSpec:
+    """The agent with its devices as far as a join may tell them, the first ones: more would keep it out."""
+    inventory = agent.inventory
+    classes = inventory.classes
+    if sum(map(_class_bytes, classes)) > INVENTORY_BYTES_MAX // 2:
+        classes = tuple(replace(each, schema="") for each in classes)
+    count, left = fitting(map(_class_bytes, classes), INVENTORY_BYTES_MAX - MESSAGE_BYTES, least=0)
+    classes = classes[: min(count, CLASSES_MAX)]
+    count, _ = fitting(map(_device_bytes, inventory.devices), left, least=0)
+    devices = inventory.devices[: min(count, DEVICES_MAX)]
+    if classes == inventory.classes and len(devices) == len(inventory.devices):
+        return agent
+    return replace(agent, inventory=replace(inventory, classes=classes, devices=devices))
+
+
+def _class_bytes(found: DeviceClass) -> int:
+    return 24 + _text_bytes(found.name, found.schema, found.problem, *found.config_keys)
+
+
+def _device_bytes(device: Device) -> int:
+    texts = _text_bytes(device.name, device.id, device.metadata, device.problem, device.quarantine, device.held_by)
+    return 24 + texts + _text_bytes(*device.gives) + _NUMBER_BYTES * len(device.numa_nodes)
 
 
 def frame_bytes(frame: Frame) -> int:

@@ -16,7 +16,7 @@ from edgerm.core.constraints import Constraints
 from edgerm.core.errors import Conflict, IllegalMove, Invalid
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
 from edgerm.core.instant import BEGINNING, Instant
-from edgerm.core.resources import Resources
+from edgerm.core.resources import NOTHING, Resources
 from edgerm.core.scheduler import (
     MESSAGE_BYTES_MAX,
     REFUSE_DEFAULT_S,
@@ -46,6 +46,7 @@ from edgerm.core.scheduler import (
     Teardown,
     Update,
     UpdateFramework,
+    Waiting,
 )
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.core.timers import Timers
@@ -176,9 +177,12 @@ class Session:
         self._suppressed.update(roles or self.roles)
         self._make(Suppress(roles))
 
-    def request(self, resources: Resources) -> None:
-        """Say what would be welcome. Masters take note of nothing: offers come as they come."""
-        self._make(Request(resources))
+    def request(self, resources: Resources = NOTHING, waiting: Iterable[Waiting] = ()) -> None:
+        """Say what would be welcome, and which tasks wait for devices: that is told to who asks why they wait.
+
+        Offers come as they come. `waiting` takes the place of what was told before, within a subscription.
+        """
+        self._make(Request(resources, tuple(waiting)))
 
     def update_framework(self, spec: FrameworkSpec, constraints: Mapping[str, Constraints] | None = None) -> None:
         """Change what the framework says of itself: all but user, principal and checkpoint.

@@ -9,10 +9,14 @@ from edgerm.testing.sim.clock import Clock
 
 
 class Disk:
-    """Rows as values. A batch is on the disk as a whole or not at all."""
+    """Rows as values. A batch is on the disk as a whole or not at all.
 
-    def __init__(self, clock: Clock) -> None:
+    `torn`: a part of it may be, from the first change on. Changes that one event makes can fall into two batches.
+    """
+
+    def __init__(self, clock: Clock, torn: bool = False) -> None:
         self._clock = clock
+        self._torn = torn
         self.rows: dict[tuple[str, str], object] = {}
         self._under_way: list[Change] = []
         self._life = 0
@@ -39,6 +43,9 @@ class Disk:
     def cut(self) -> None:
         """The writer is gone: what it was writing is there, or it is not."""
         self._life += 1
-        if self._clock.random.random() < 0.5:
+        if self._torn:
+            self._under_way = self._under_way[: self._clock.random.randint(0, len(self._under_way))]
+            self._apply()
+        elif self._clock.random.random() < 0.5:
             self._apply()
         self._under_way = []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from edgerm.core.blobs import digest_of
 from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
+from edgerm.core.devices import NO_INVENTORY
 from edgerm.core.ids import AgentId, FrameworkId, StreamId
 from edgerm.core.link import Beat, BeatAnswer, Carrier, Frame, Join, JoinAnswer
-from edgerm.core.scheduler import Call, FrameworkSpec, UpdateFramework
+from edgerm.core.scheduler import Call, FrameworkSpec, UpdateFramework, without_devices
 from edgerm.core.scheduler import Event as FrameworkEvent
 from edgerm.testing.sim.clock import Clock
 from edgerm.testing.sim.node import Node
@@ -102,6 +105,8 @@ class SimMaster(Node[effects.Speech]):
         """A join or a beat has arrived."""
         self._count += 1
         self._requests[self._count] = answered
+        if isinstance(body, Join):
+            body = _named(body)
         made = Joined(self._count, body, carrier) if isinstance(body, Join) else Beaten(self._count, body, carrier)
         self.post(made)
 
@@ -174,3 +179,12 @@ class SimMaster(Node[effects.Speech]):
         if framework is not None:
             # A stream is TCP: in order or broken, so every event takes the same time.
             self.clock.after(0.001, partial(framework.hear, stream, event))
+
+
+def _named(join: Join) -> Join:
+    """The join as it comes off the wire: an inventory has a name, and goes along only where it is asked for."""
+    inventory = replace(join.agent.inventory, generation=0)
+    if inventory == NO_INVENTORY:
+        return join
+    agent = join.agent if join.devices else without_devices(join.agent)
+    return replace(join, agent=agent, named=digest_of(repr(inventory).encode()))

@@ -19,13 +19,14 @@ from edgerm.testing.sim.framework import SimFramework
 from edgerm.testing.sim.master import SimMaster
 from edgerm.testing.sim.network import Faults, Network
 from edgerm.testing.sim.node import Node
+from edgerm_agent.core.records import is_local
 from edgerm_master.core.events import DrainAgent, ReactivateAgent
 from edgerm_master.core.master import Master, Settings
 
 CALM_LIMIT_S = 4000.0  # of virtual time, for everything to come to rest
 OPERATOR_RETRY_S = 5.0
 LAST_DEADLINE_S, LAST_GRACE_S = 30.0, 5.0  # of the draining that is looked at in the end
-START_MAX_S = 40.0  # a start under way cannot be cut short
+START_MAX_S = 50.0  # a start under way cannot be cut short, nor the end of what had devices
 
 
 ROUGH = Faults(lose=0.1, double=0.1, delay_max_s=1.0)
@@ -39,6 +40,7 @@ class Plan:
     events: int = 300
     faults: Faults = ROUGH
     crash: float = 0.02  # chance, per event, that something breaks
+    handled: float = 0.0  # chance, per event, that somebody lays hands on devices of a box
     wrong_clocks: bool = True
     coap: float = 0.5  # chance, per box, that its messages must fit a datagram
     read: float = 0.2  # chance, per task, that somebody reads its output
@@ -52,7 +54,8 @@ def draw(seed: int) -> Plan:
     """A plan for this seed: from calm to very rough."""
     random = Clock(seed).random
     faults = Faults(random.choice((0.0, 0.05, 0.3)), random.choice((0.0, 0.1, 0.5)), random.choice((0.02, 0.5, 5.0)))
-    return Plan(random.randint(1, 3), 300, faults, random.choice((0.0, 0.01, 0.05)))
+    crash, handled = random.choice((0.0, 0.01, 0.05)), random.choice((0.0, 0.01, 0.03))
+    return Plan(random.randint(1, 3), 400, faults, crash, handled)
 
 
 class Simulation:
@@ -129,6 +132,8 @@ class Simulation:
         while self.clock.happened < self.plan.events and self.clock.step():
             if self.clock.random.random() < self.plan.crash:
                 self._break_something()
+            if self.clock.random.random() < self.plan.handled:
+                self._handle_devices()
         self.settle()
 
     def begin(self) -> None:
@@ -170,11 +175,20 @@ class Simulation:
                 self.drain(agent_id, random.choice((0.0, 20.0, 200.0)), random.choice((None, 0.0, 5.0)))
                 self.clock.after(random.uniform(1.0, 300.0), lambda: self._relent(agent_id))
 
+    def _handle_devices(self) -> None:
+        box = self.clock.random.choice(self.boxes)
+        if self.clock.random.random() < 0.5:
+            box.change_devices()
+        else:
+            box.claim_locally()
+
     def settle(self) -> None:
         """No more faults: run on until nothing is left to do, then look at the end."""
         self.network.faults = self.network.faults.calm()
         self.network.cut.clear()
         self.plan = replace(self.plan, crash=0.0)
+        for box in self.boxes:
+            box.calm_devices()
         if self._drained:
             self._drain_in_calm(next(iter(self._drained)))
         self._run_until_not(self.unrest)
@@ -194,7 +208,7 @@ class Simulation:
         self.drain(agent_id, LAST_DEADLINE_S, LAST_GRACE_S)
         self.clock.run_until(self.clock.now_s + LAST_DEADLINE_S + LAST_GRACE_S + START_MAX_S)
         core = self.boxes[int(agent_id, 16) - 1].core
-        late = [str(key) for key, task in core.tasks.items() if task.live]
+        late = [str(key) for key, task in core.tasks.items() if task.live and not is_local(key)]
         assert not late, f"{core.spec.hostname} was drained, and these did not end in time: {late}"
         for drained in self._drained:
             self.reactivate(drained)
@@ -208,6 +222,7 @@ class Simulation:
         going = self._absent()
         for box in self.boxes:
             going += [f"{box.core.spec.hostname} has task {key}" for key in box.core.tasks]
+            going += [f"{box.core.spec.hostname} holds the devices of {key}" for key in box.core.grants]
         going += [f"the master has task {task.run}" for task in self.master.core.tasks.values()]
         going += [f"framework {number} is not at rest" for number, f in enumerate(self.frameworks) if not f.at_rest()]
         for reader in self.master.readers.all:
@@ -235,6 +250,14 @@ class Simulation:
             if times > 1:
                 found.append(f"task {key} was started {times} times")
         found += [f"{key} was never released" for box in self.boxes for key in box.executor]
+        for box in self.boxes:
+            found += [f"at the end {told}" for told in box.devices.leftovers()]
+            found += [f"{row} is in the journal at the end" for kind, row in box.disk.rows if kind == "grant"]
+            found += [
+                f"{device} is not offered at the end"
+                for device in box.core.spec.inventory.devices
+                if not device.offered
+            ]
         return found
 
     def started(self) -> dict[TaskKey, int]:

@@ -6,16 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from edgerm.core.claims import Granted
+from edgerm.core.devices import resources_granted
 from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, TaskId
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Offer, Status, TaskSpec
 from edgerm.core.tasks import TaskState
 from edgerm.sdk.core.session import Session
+from edgerm.testing.sim.devices import COUNTS, USB
 from edgerm.testing.sim.simulation import Simulation, draw
 from edgerm.testing.sim.talk import Talk
+from edgerm_agent.core.losing import Rule
 from edgerm_master.core.master import Master
 
 NEED = Resources.of(cpus=0.5, mem=64)
+DEVICE = 0.3  # chance, per task and class, that it wants a device
 
 
 class Launcher:
@@ -45,9 +50,26 @@ class Launcher:
         left = offer.resources
         tasks: list[TaskSpec] = []
         while self.todo and left.covers(NEED) and len(tasks) < 3:
-            left = left - NEED
-            tasks.append(TaskSpec(self.todo.pop(), offer.agent_id, NEED, executor="wasm"))
+            granted = self._granted(left)
+            need = NEED + resources_granted(granted)
+            left = left - need
+            tasks.append(TaskSpec(self.todo.pop(), offer.agent_id, need, executor="wasm", granted=granted))
         return tasks
+
+    def _granted(self, left: Resources) -> tuple[Granted, ...]:
+        """Devices by chance, from none to one of each class."""
+        wanted = [name for name in COUNTS if self._random.random() < DEVICE]
+        return tuple(
+            Granted(
+                f"my {key.name}", key.name, (self._random.choice(sorted(items)),), key.shared, self._config(key.name)
+            )
+            for key, items in sorted(left.items())
+            if key.name in wanted and isinstance(items, frozenset)
+        )
+
+    def _config(self, name: str) -> str:
+        rule = self._random.choice(["", *(f'{{"on_loss": "{rule.value}"}}' for rule in Rule)])
+        return rule if name == USB else ""
 
     def rescinded(self, driver: Session, offer: Offer, /) -> None: ...
 

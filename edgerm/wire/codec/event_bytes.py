@@ -10,13 +10,17 @@ from __future__ import annotations
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as text
 
+from edgerm.core.devices import NO_INVENTORY, Device, DeviceClass
 from edgerm.core.resources import Amount, ResourceKey
 from edgerm.core.scheduler import Capability, Event, FrameworkSpec, Offer, Offers
+from edgerm.wire.codec.devices import classes_to_messages, device_to_message, offered_devices
 from edgerm.wire.codec.events import SMALL, event_to_message
 from edgerm.wire.codec.resources import resource_to_message
 from edgerm.wire.content import JSON, encode
 from edgerm.wire.json import to_json
 from edgerm.wire.v1.infos_pb2 import AgentInfo, MasterInfo
+
+METADATA_REMEMBERED = 4096  # characters of a device's metadata up to which its text is remembered
 
 
 def event_to_bytes(event: Event, framework: FrameworkSpec, media_type: str, master: MasterInfo | None = None) -> bytes:
@@ -44,9 +48,32 @@ def _offer(offer: Offer, capabilities: frozenset[Capability]) -> str:
         "" if role is None else f',"allocation_info":{{"role":{text(role)}}}',
         domain,
         f',"agent_name":{text(offer.agent.name)}' if offer.agent.name else "",
+        "" if offer.agent.inventory is NO_INVENTORY else _devices(offer),
         "}",
     )
     return "".join(parts)
+
+
+def _devices(offer: Offer) -> str:
+    devices = ",".join(map(_device, offered_devices(offer)))
+    classes = _classes(offer.agent.inventory.classes)
+    return (devices and f',"devices":[{devices}]') + (classes and f',"device_classes":[{classes}]')
+
+
+def _device(device: Device) -> str:
+    return (_remembered_device if len(device.metadata) <= METADATA_REMEMBERED else _device_text)(device)
+
+
+def _device_text(device: Device) -> str:
+    return to_json(device_to_message(device)).decode("ascii")
+
+
+_remembered_device = lru_cache(maxsize=4096)(_device_text)
+
+
+@lru_cache(maxsize=1024)
+def _classes(classes: tuple[DeviceClass, ...]) -> str:
+    return ",".join(to_json(each).decode("ascii") for each in classes_to_messages(classes, schema=False))
 
 
 def _resource(key: ResourceKey, amount: Amount, role: str | None, refined: bool) -> str:

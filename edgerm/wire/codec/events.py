@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from edgerm.core.devices import NO_INVENTORY
 from edgerm.core.resources import Amount, ResourceKey
 from edgerm.core.scheduler import (
     Capability,
@@ -26,6 +27,7 @@ from edgerm.core.scheduler import (
     Subscribed,
     Update,
 )
+from edgerm.wire.codec.devices import classes_to_messages, devices_to_messages, offered_devices
 from edgerm.wire.codec.resources import resource_to_message
 from edgerm.wire.codec.status import status_to_message
 from edgerm.wire.codec.times import nanoseconds
@@ -78,6 +80,9 @@ def write_offer(message: offers_pb2.Offer, offer: Offer, capabilities: frozenset
     message.hostname = offer.agent.hostname
     if offer.agent.name:
         message.agent_name = offer.agent.name
+    if offer.agent.inventory is not NO_INVENTORY:
+        message.devices.extend(devices_to_messages(offered_devices(offer)))
+        message.device_classes.extend(classes_to_messages(offer.agent.inventory.classes, schema=False))
 
 
 @lru_cache(maxsize=4096)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from edgerm.core.devices import Device
+from edgerm.core.devices import NO_INVENTORY
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId
 from edgerm.core.resources import MILLI, Resources, milli, parse_amount
 from edgerm.core.scheduler import AgentSpec, Capability, FrameworkSpec, Minimum
 from edgerm.wire.codec.attributes import attributes_of, attributes_to_messages, region_of, zone_of
+from edgerm.wire.codec.devices import classes_to_messages, devices_to_messages, inventory_of
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.roles import check_role
 from edgerm.wire.codec.times import nanoseconds
@@ -119,14 +120,15 @@ def _framework_info(spec: FrameworkSpec) -> FrameworkInfo:
 
 def agent_spec(message: AgentInfo) -> AgentSpec:
     """What the agent says of itself; raises `Invalid` for resources that are wrong."""
+    inventory = inventory_of(message.device_classes, message.devices, message.inventory_generation)
     rest = AgentInfo()
     rest.CopyFrom(message)
-    for name in ("id", "name", "port"):
+    for name in ("id", "name", "port", "devices", "device_classes", "inventory_generation"):
         rest.ClearField(name)
     rest.hostname = ""  # it must be there
     data = rest.SerializeToString(deterministic=True)
     kind = _kind(data) if len(data) <= KIND_BYTES_MAX else _kind.__wrapped__(data)
-    return replace(kind, hostname=message.hostname, name=message.name, port=message.port)
+    return replace(kind, hostname=message.hostname, name=message.name, port=message.port, inventory=inventory)
 
 
 @lru_cache(maxsize=1024)
@@ -152,7 +154,7 @@ def _bag(data: bytes) -> Resources:
 
 
 def agent_info(spec: AgentSpec, agent_id: AgentId | None = None, *, refined: bool = True) -> AgentInfo:
-    """`spec` as a message, with its resources; `refined` as in `resources_to_messages`."""
+    """`spec` as a message, with its resources and devices; `refined` as in `resources_to_messages`."""
     message = AgentInfo()
     if spec.info:
         message = from_protobuf(AgentInfo, spec.info)
@@ -164,13 +166,17 @@ def agent_info(spec: AgentSpec, agent_id: AgentId | None = None, *, refined: boo
     if message.port != spec.port:
         message.port = spec.port
     message.resources.extend(resources_to_messages(spec.resources, refined=refined))
+    if spec.inventory != NO_INVENTORY:
+        message.devices.extend(devices_to_messages(spec.inventory.devices))
+        message.device_classes.extend(classes_to_messages(spec.inventory.classes))
+        message.inventory_generation = spec.inventory.generation
     if agent_id is not None:
         message.id.value = agent_id
     return message
 
 
-def attributes_info(hostname: str, attributes: Mapping[str, str], devices: Iterable[Device] = ()) -> bytes:
-    """Attributes and devices as `AgentSpec.info` carries them.
+def attributes_info(hostname: str, attributes: Mapping[str, str]) -> bytes:
+    """Attributes as `AgentSpec.info` carries them.
 
     `4` is a scalar, `[1-3]` ranges, `{a,b}` a set, all else text.
 
@@ -193,8 +199,4 @@ def attributes_info(hostname: str, attributes: Mapping[str, str], devices: Itera
         else:
             attribute.type = Value.SET
             attribute.set.item.extend(sorted(amount))
-    for device in devices:
-        message.devices.add(
-            name=device.name, id=device.id, shared=device.shared, problem=device.problem, gives=device.gives
-        )
     return message.SerializeToString(deterministic=True)

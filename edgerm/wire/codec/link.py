@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from edgerm.core.blobs import digest_of
+from edgerm.core.devices import NO_INVENTORY
 from edgerm.core.errors import Invalid, TooLarge
 from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.link import (
@@ -26,9 +28,11 @@ from edgerm.core.link import (
     Stale,
     TaskReport,
     Update,
+    WantsInventory,
     Welcome,
 )
-from edgerm.core.scheduler import BlobRef, TaskSpec
+from edgerm.core.scheduler import BlobRef, TaskSpec, with_devices, without_devices
+from edgerm.wire.codec.devices import decode_inventory, encode_inventory
 from edgerm.wire.codec.infos import agent_info, agent_spec
 from edgerm.wire.codec.link_parts import (
     blob_of,
@@ -79,15 +83,21 @@ def _bounded(what: str, count: int, most: int) -> None:
 
 def encode_join(join: Join) -> bytes:
     """One part of a join; raises `Invalid` for an agent id that is not 32 hexadecimal digits."""
+    inventory = join.agent.inventory
     message = pb.Join(
         agent_id=_agent_id_bytes(join.agent_id),
         incarnation=join.incarnation,
         boot_id=join.boot_id,
         part=join.part,
         more=join.more,
-        agent_info=agent_info(join.agent).SerializeToString(deterministic=True),
+        agent_info=agent_info(without_devices(join.agent)).SerializeToString(deterministic=True),
         lane=join.lane,
     )
+    if inventory.classes or inventory.devices:
+        content = encode_inventory(inventory)
+        message.inventory_sha256 = bytes.fromhex(digest_of(content))
+        if join.devices:
+            message.inventory = content
     for report in join.tasks:
         target = message.tasks.add(state=report.state, seq=report.seq, role=report.role, owes=report.owes)
         fill_key(target.key, report.key)
@@ -105,15 +115,25 @@ def decode_join(data: bytes, known: Callable[[TaskKey], TaskSpec | None] = lambd
     if len(message.agent_id) != AGENT_ID_BYTES:
         raise Invalid(f"agent_id has {len(message.agent_id)} bytes; {AGENT_ID_BYTES} are expected")
     agent_id = AgentId(message.agent_id.hex())
+    agent = agent_spec(from_protobuf(AgentInfo, message.agent_info))
+    digest, told = None, bool(message.inventory)
+    if message.inventory_sha256:
+        digest = digest_in(message.inventory_sha256)
+        inventory = decode_inventory(message.inventory, digest) if told else NO_INVENTORY
+        agent = with_devices(agent, inventory)
+    elif agent.inventory.classes or agent.inventory.devices:  # an older agent's, which stood in its AgentInfo
+        digest, told = digest_of(encode_inventory(agent.inventory)), True
     return Join(
         agent_id=agent_id,
         incarnation=message.incarnation,
-        agent=agent_spec(from_protobuf(AgentInfo, message.agent_info)),
+        agent=agent,
         boot_id=message.boot_id,
         tasks=tuple(_report(report, agent_id, known) for report in message.tasks),
         part=message.part,
         more=message.more,
         lane=message.lane,
+        devices=told,
+        named=digest,
     )
 
 
@@ -140,6 +160,8 @@ def encode_join_answer(answer: JoinAnswer) -> bytes:
         return pb.JoinAnswer(session=answer.session, beat_interval_ms=interval_ms, lane=answer.lane).SerializeToString()
     if isinstance(answer, NextPart):
         return pb.JoinAnswer(next_part=True).SerializeToString()
+    if isinstance(answer, WantsInventory):
+        return pb.JoinAnswer(wants_inventory=True).SerializeToString()
     if isinstance(answer, Gone):
         return pb.JoinAnswer(gone=answer.why).SerializeToString()
     return pb.JoinAnswer(stale=True).SerializeToString()
@@ -155,6 +177,8 @@ def decode_join_answer(data: bytes) -> JoinAnswer:
             return Welcome(message.session, message.beat_interval_ms / 1000, message.lane)
         case "next_part":
             return NextPart()
+        case "wants_inventory":
+            return WantsInventory()
         case "stale":
             return Stale()
         case "gone":

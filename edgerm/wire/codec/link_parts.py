@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import assert_never
 
 from edgerm.core.blobs import Digest
+from edgerm.core.claims import Claim, Granted
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey, check_id, sane_request_id
 from edgerm.core.link import (
+    NAME_BYTES_MAX,
     Close,
     Credit,
     Data,
@@ -30,8 +32,10 @@ from edgerm.core.link import (
 )
 from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.core.tasks import TaskState
+from edgerm.core.texts import cut
+from edgerm.wire.codec.claims import ids_in
 from edgerm.wire.codec.link_short import short_info, task_in
-from edgerm.wire.codec.tasks import DIGEST_BYTES, excerpt
+from edgerm.wire.codec.tasks import DIGEST_BYTES, excerpt, with_grants
 from edgerm.wire.v1 import link_pb2 as pb
 
 BLOBS_MAX = 100  # that one task may need
@@ -80,6 +84,8 @@ def fill_task(message: pb.Task, task: TaskSpec, key: TaskKey, agent_id: AgentId)
     """Write a task of this agent: its TaskInfo, or the blob's name with an excerpt."""
     inline = task.info if task.info_blob is None else b""
     message.info = short_info(inline or excerpt(task).SerializeToString(deterministic=True), key, agent_id)
+    if task.granted:
+        _fill_granted(message, task)
     if task.info_blob is None:
         return
     fill_blob(message.info_blob, task.info_blob)
@@ -88,11 +94,21 @@ def fill_task(message: pb.Task, task: TaskSpec, key: TaskKey, agent_id: AgentId)
         fill_blob(message.blobs.add(), blob)
 
 
+def _fill_granted(message: pb.Task, task: TaskSpec) -> None:
+    places = {claim.name: place for place, claim in enumerate(task.claims)}
+    for granted in task.granted:
+        if granted.claim in places:
+            message.granted.add(claim=places[granted.claim], ids=granted.ids, shared=granted.shared)
+    message.generation, message.app = task.generation, task.app
+
+
 def task_of(message: pb.Task, key: TaskKey, agent_id: AgentId) -> TaskSpec:
     """A task as a value; raises `Invalid` if its TaskInfo is none, or not that of the task with this key."""
     spec = task_in(message.info, key, agent_id)
     if spec.task_id != key.task_id:
         raise Invalid(f"task {key} has the TaskInfo of {spec.task_id!r}")
+    if message.granted and spec.claims:  # claims that are not understood here have no places
+        spec = with_grants(spec, _granted(message, spec.claims), message.generation, cut(message.app, NAME_BYTES_MAX))
     if not message.HasField("info_blob"):
         return spec
     if len(message.blobs) > BLOBS_MAX:
@@ -104,6 +120,17 @@ def task_of(message: pb.Task, key: TaskKey, agent_id: AgentId) -> TaskSpec:
         executor=message.executor,
         blobs=tuple(map(blob_of, message.blobs)),
         fault="",  # an excerpt has no command; whoever has the blob judges
+    )
+
+
+def _granted(message: pb.Task, claims: tuple[Claim, ...]) -> tuple[Granted, ...]:
+    places = [granted.claim for granted in message.granted]
+    if len(set(places)) < len(places) or not all(place < len(claims) for place in places):
+        raise Invalid(f"devices are granted to the claims {str(places)[:80]}, the task has {len(claims)}")
+    return tuple(
+        Granted(claim.name, claim.type, ids_in(claim.name, granted.ids), granted.shared, claim.config)
+        for granted in message.granted
+        for claim in (claims[granted.claim],)
     )
 
 

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from edgerm.core.constraints import Constraints
 from edgerm.core.errors import Invalid, NotImplementedCall, TooLarge
-from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId, check_task_id
+from edgerm.core.link import NAME_BYTES_MAX
 from edgerm.core.scheduler import (
     MESSAGE_BYTES_MAX,
     REFUSE_DEFAULT_S,
     REFUSE_MAX_S,
+    WAITING_MAX,
     Accept,
     Acknowledge,
     AnswerInverse,
@@ -32,7 +34,10 @@ from edgerm.core.scheduler import (
     TaskSpec,
     Teardown,
     UpdateFramework,
+    Waiting,
 )
+from edgerm.core.texts import cut
+from edgerm.wire.codec.claims import claims_of
 from edgerm.wire.codec.constraints import constraints_from_message
 from edgerm.wire.codec.infos import framework_spec
 from edgerm.wire.codec.status import UUID_BYTES
@@ -42,6 +47,7 @@ from edgerm.wire.patterns import check
 from edgerm.wire.v1 import offers_pb2, scheduler_pb2
 from edgerm.wire.v1.basics_pb2 import OfferID
 from edgerm.wire.v1.infos_pb2 import FrameworkInfo
+from edgerm.wire.v1.tasks_pb2 import TaskInfo
 
 _OPERATION = offers_pb2.Offer.Operation
 _WITHOUT_BODY = frozenset({"TEARDOWN", "REVIVE", "SUPPRESS"})
@@ -193,6 +199,19 @@ def _reconcile(message: scheduler_pb2.Call) -> Reconcile:
     )
 
 
+def _request(message: scheduler_pb2.Call) -> Request:
+    """Of what it asks for only who waits is looked at."""
+    waiting = message.request.waiting
+    if len(waiting) > WAITING_MAX:
+        raise TooLarge(f"request.waiting has {len(waiting)} tasks, at most {WAITING_MAX} are told")
+    return Request(waiting=tuple(map(_waiting, waiting)))
+
+
+def _waiting(message: scheduler_pb2.Call.Waiting) -> Waiting:
+    task_id = check_task_id(message.task_id.value)
+    return Waiting(task_id, cut(message.name, NAME_BYTES_MAX), claims_of(TaskInfo(claims=message.claims)))
+
+
 _READERS: dict[str, Callable[[scheduler_pb2.Call], Call]] = {
     "TEARDOWN": lambda message: Teardown(),
     "DECLINE": _decline,
@@ -204,6 +223,6 @@ _READERS: dict[str, Callable[[scheduler_pb2.Call], Call]] = {
     "MESSAGE": _message,
     "ACKNOWLEDGE": _acknowledge,
     "RECONCILE": _reconcile,
-    "REQUEST": lambda message: Request(),  # what it asks for is not looked at
+    "REQUEST": _request,
     "UPDATE_FRAMEWORK": _update_framework,
 }

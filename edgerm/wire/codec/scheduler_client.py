@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
@@ -37,7 +38,9 @@ from edgerm.core.scheduler import (
     Update,
     UpdateFramework,
 )
+from edgerm.wire.codec.claims import claims_to_messages
 from edgerm.wire.codec.constraints import constraints_to_message
+from edgerm.wire.codec.devices import inventory_of
 from edgerm.wire.codec.infos import agent_spec, framework_info
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.status import status_from_message
@@ -151,6 +154,9 @@ def _write_request(message: scheduler_pb2.Call, call: Request) -> None:
     message.request.SetInParent()
     if call.resources:
         message.request.requests.add().resources.extend(resources_to_messages(call.resources))
+    for waiting in call.waiting:
+        told = message.request.waiting.add(name=waiting.name, claims=claims_to_messages(waiting.claims))
+        told.task_id.value = waiting.task_id
 
 
 def _write_update_framework(message: scheduler_pb2.Call, call: UpdateFramework) -> None:
@@ -214,7 +220,10 @@ def _offers(message: scheduler_pb2.Event, framework: FrameworkSpec) -> Offers:
 
 
 def offer_from_message(message: offers_pb2.Offer, role: str = "*") -> Offer:
-    """The offer as a value; `role` counts where the message names none. Of its agent it tells host and attributes."""
+    """The offer as a value; `role` counts where the message names none.
+
+    Of its agent it tells host, attributes, and the devices among the resources.
+    """
     about = AgentInfo(hostname=message.hostname, attributes=message.attributes)
     if message.agent_name:
         about.name = message.agent_name
@@ -226,8 +235,14 @@ def offer_from_message(message: offers_pb2.Offer, role: str = "*") -> Offer:
         role=message.allocation_info.role if message.HasField("allocation_info") else role,
         agent_id=AgentId(message.agent_id.value),
         resources=resources_from_messages(message.resources),
-        agent=_agent(about.SerializeToString(deterministic=True)),
+        agent=_with_devices(_agent(about.SerializeToString(deterministic=True)), message),
     )
+
+
+def _with_devices(agent: AgentSpec, message: offers_pb2.Offer) -> AgentSpec:
+    if not message.devices and not message.device_classes:
+        return agent
+    return replace(agent, inventory=inventory_of(message.device_classes, message.devices))
 
 
 @lru_cache(maxsize=4096)

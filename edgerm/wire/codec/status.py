@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 
+from edgerm.core.claims import Granted
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, LaunchId, TaskId
 from edgerm.core.scheduler import Status
 from edgerm.core.tasks import Reason, Source, TaskState
 from edgerm.core.texts import cut, tail
+from edgerm.wire.codec.claims import grants_of, grants_to_messages
 from edgerm.wire.codec.times import nanoseconds, seconds
 from edgerm.wire.content import from_protobuf
 from edgerm.wire.v1 import tasks_pb2 as pb
@@ -22,7 +24,18 @@ TEXT_BYTES_MAX = 4096  # of each text, and of all that has no field of its own t
 ID_BYTES_MAX = 255
 _TEXTS = ("message", "trap", "output_tail", "detail", "launch_id")
 _NUMBERS = ("exit_code", "signal")
-_OURS = (*_TEXTS, *_NUMBERS, "task_id", "state", "source", "agent_id", "timestamp", "uuid", "unreachable_time")
+_OURS = (
+    *_TEXTS,
+    *_NUMBERS,
+    "task_id",
+    "state",
+    "source",
+    "agent_id",
+    "timestamp",
+    "uuid",
+    "unreachable_time",
+    "granted",
+)
 _REASONS = frozenset(map(int, Reason))
 
 
@@ -48,6 +61,7 @@ def status_to_message(status: Status) -> pb.TaskStatus:
         message.exit_code = status.exit_code
     if status.signal is not None:
         message.signal = status.signal
+    message.granted.extend(grants_to_messages(status.granted))
     _set_texts(message, status)
     return message
 
@@ -92,9 +106,18 @@ def status_from_message(message: pb.TaskStatus) -> Status:
         trap=cut(message.trap, TEXT_BYTES_MAX),
         output_tail=tail(message.output_tail, TEXT_BYTES_MAX),
         detail=cut(message.detail, TEXT_BYTES_MAX),
+        granted=_granted(message),
         unreachable_wall_s=seconds(message.unreachable_time.nanoseconds) if has("unreachable_time") else None,
         extra=_rest(message, known_reason=known_reason),
     )
+
+
+def _granted(message: pb.TaskStatus) -> tuple[Granted, ...]:
+    """Nothing if it is malformed: see above."""
+    try:
+        return grants_of(message.granted) if message.granted else ()
+    except Invalid:
+        return ()
 
 
 def _rest(message: pb.TaskStatus, *, known_reason: bool) -> bytes:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from edgerm.core.alternatives import Alternative, undecided
 from edgerm.core.blobs import Digest, digest_of
+from edgerm.core.claims import Claim, Granted
+from edgerm.core.devices import resources_granted, without_items
 from edgerm.core.errors import Invalid, TooLarge
 from edgerm.core.ids import AgentId, TaskId, check_task_id
 from edgerm.core.link import NAME_BYTES_MAX
@@ -20,6 +22,7 @@ from edgerm.core.scheduler import BlobRef, TaskSpec
 from edgerm.core.texts import cut
 from edgerm.wire.codec import containers
 from edgerm.wire.codec.alternatives import builds_of
+from edgerm.wire.codec.claims import claims_of, claims_to_messages
 from edgerm.wire.codec.resources import resources_from_messages, resources_to_messages
 from edgerm.wire.codec.times import nanoseconds, span_s
 from edgerm.wire.content import from_protobuf
@@ -29,7 +32,7 @@ from edgerm.wire.v1.tasks_pb2 import ContainerInfo, Environment, TaskInfo
 INLINE_BYTES = 1024
 """A TaskInfo above this travels as a blob (docs/link.md)."""
 EXCERPT_BYTES_MAX = 4096
-"""What goes beside the blob, and what the master keeps itself, is at most this."""
+"""What goes beside the blob, and what the master keeps itself, is at most this, and the claims."""
 DIGEST_BYTES = 32
 
 _CONTAINER_BUILT = frozenset({"type", "wasm"})
@@ -48,7 +51,12 @@ def task_spec_from_bytes(info: bytes) -> TaskSpec:
 def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
     found = _Found()
     fault = ""
-    parts: tuple[Callable[[TaskInfo], None], ...] = (_check_id, found.take_resources, found.take_times)
+    parts: tuple[Callable[[TaskInfo], None], ...] = (
+        _check_id,
+        found.take_resources,
+        found.take_times,
+        found.take_claims,
+    )
     if message.alternatives:  # whether one can run is said of each
         parts += (found.take_alternatives,)
     else:
@@ -70,6 +78,7 @@ def _task_spec(message: TaskInfo, info: bytes) -> TaskSpec:
         blobs=found.blobs,
         fault=fault,
         alternative=message.alternative,
+        claims=found.claims,
     )
     return undecided(spec, found.alternatives) if message.alternatives else spec
 
@@ -80,6 +89,7 @@ class _Found:
     resources: Resources = NOTHING
     grace_s: float | None = None
     completion_s: float | None = None
+    claims: tuple[Claim, ...] = ()
     blobs: tuple[BlobRef, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
 
@@ -91,6 +101,9 @@ class _Found:
             self.grace_s = span_s("kill_policy.grace_period", message.kill_policy.grace_period.nanoseconds)
         if message.HasField("max_completion_time"):
             self.completion_s = span_s("max_completion_time", message.max_completion_time.nanoseconds)
+
+    def take_claims(self, message: TaskInfo) -> None:
+        self.claims = claims_of(message)
 
     def take_blobs(self, message: TaskInfo) -> None:
         blobs = []
@@ -191,8 +204,12 @@ def task_info(spec: TaskSpec) -> TaskInfo:
 
 
 def excerpt(spec: TaskSpec) -> TaskInfo:
-    """A TaskInfo of what is decided on: ids, resources, kill policy, `max_completion_time`, the name's beginning."""
-    message = TaskInfo(name=cut(spec.name, NAME_BYTES_MAX), resources=resources_to_messages(spec.resources))
+    """A TaskInfo of what is decided on: ids, resources, claims, kill policy, `max_completion_time`, begin of the name.
+
+    The devices that its claims were given are no part of it.
+    """
+    message = TaskInfo(name=cut(spec.name, NAME_BYTES_MAX), resources=resources_to_messages(asked(spec)))
+    message.claims.extend(claims_to_messages(spec.claims))
     message.task_id.value = spec.task_id
     message.agent_id.value = spec.agent_id
     if spec.alternative:
@@ -219,7 +236,7 @@ def offload(spec: TaskSpec) -> Offloaded | None:
     """
     if len(spec.info) <= INLINE_BYTES:
         return None
-    size = excerpt(spec).ByteSize()
+    size = excerpt(replace(spec, claims=())).ByteSize()
     if size > EXCERPT_BYTES_MAX:
         raise TooLarge(f"the task's resources take {size} bytes, at most {EXCERPT_BYTES_MAX} are allowed: name fewer")
     digest, name = digest_of(spec.info), cut(spec.name, NAME_BYTES_MAX)
@@ -229,9 +246,25 @@ def offload(spec: TaskSpec) -> Offloaded | None:
 def complete(spec: TaskSpec, info: bytes) -> TaskSpec:
     """An offloaded task with its TaskInfo from the blob; `info_blob` stays, for the blob is still needed.
 
-    Raises `Invalid` if `info` is no TaskInfo, or that of another task.
+    What its claims were given stays, too. Raises `Invalid` if `info` is no TaskInfo, or that of another task.
     """
     whole = task_spec_from_bytes(info)
     if whole.task_id != spec.task_id:
         raise Invalid(f"the blob holds the TaskInfo of {whole.task_id!r}, not of {spec.task_id!r}")
-    return replace(whole, info_blob=spec.info_blob)
+    return with_grants(replace(whole, info_blob=spec.info_blob), spec.granted, spec.generation, spec.app)
+
+
+def with_grants(spec: TaskSpec, granted: tuple[Granted, ...], generation: int, app: str) -> TaskSpec:
+    """A task as its framework asks for it with what its claims were given, which is among its resources then.
+
+    Raises `Invalid` if a class has the name of a resource of another type.
+    """
+    if not granted:
+        return spec
+    resources = spec.resources + resources_granted(granted)
+    return replace(spec, resources=resources, granted=granted, generation=generation, app=app)
+
+
+def asked(spec: TaskSpec) -> Resources:
+    """The task's resources without what its claims were given: those of its TaskInfo."""
+    return without_items(spec.resources, resources_granted(spec.granted)) if spec.granted else spec.resources

@@ -540,14 +540,12 @@ Global___DeviceClass: _TypeAlias = DeviceClass  # noqa: Y015
 
 @_typing.final
 class Inventory(_message.Message):
-    """All devices of an agent: the blob that a join names."""
+    """All devices of an agent: the blob that a join names. Their generation is in the AgentInfo."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    GENERATION_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
-    generation: _builtins.int
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceClass]: ...
     @_builtins.property
@@ -557,13 +555,12 @@ class Inventory(_message.Message):
     def __init__(
         self,
         *,
-        generation: _builtins.int | None = ...,
         classes: _abc.Iterable[Global___DeviceClass] | None = ...,
         devices: _abc.Iterable[Global___Device] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices", "generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "devices", b"devices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,6 +120,9 @@ class Call(_message.Message):
 
         FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
         TASK_ID_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """Of a task, in place of its id."""
         @_builtins.property
         def framework_id(self) -> _basics_pb2.FrameworkID: ...
         @_builtins.property
@@ -129,10 +132,11 @@ class Call(_message.Message):
             *,
             framework_id: _basics_pb2.FrameworkID | None = ...,
             task_id: _basics_pb2.TaskID | None = ...,
+            name: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "task_id", b"task_id"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "name", b"name", "task_id", b"task_id"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "task_id", b"task_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "name", b"name", "task_id", b"task_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

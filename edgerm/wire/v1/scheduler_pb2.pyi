@@ -362,16 +362,47 @@ class Call(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         REQUESTS_FIELD_NUMBER: _builtins.int
+        WAITING_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def requests(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Request]: ...
+        @_builtins.property
+        def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Call.Waiting]:
+            """Ours: tasks that wait for an offer which meets their claims, at most 16; told to who asks why they wait."""
+
         def __init__(
             self,
             *,
             requests: _abc.Iterable[_resources_pb2.Request] | None = ...,
+            waiting: _abc.Iterable[Global___Call.Waiting] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "waiting", b"waiting"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "waiting", b"waiting"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Waiting(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        CLAIMS_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        @_builtins.property
+        def task_id(self) -> _basics_pb2.TaskID: ...
+        @_builtins.property
+        def claims(self) -> _containers.RepeatedCompositeFieldContainer[_tasks_pb2.Claim]: ...
+        def __init__(
+            self,
+            *,
+            task_id: _basics_pb2.TaskID | None = ...,
+            name: _builtins.str | None = ...,
+            claims: _abc.Iterable[_tasks_pb2.Claim] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "name", b"name", "task_id", b"task_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "name", b"name", "task_id", b"task_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

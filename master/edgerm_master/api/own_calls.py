@@ -5,7 +5,7 @@ What does not live here: Mesos' own calls (`operator.py`), outputs (`output.py`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from aiohttp import web
 
@@ -25,7 +25,8 @@ from edgerm_master.api.upstreams import Upstreams
 from edgerm_master.api.usage import UsageReader
 from edgerm_master.api.views import Views
 from edgerm_master.config import Limits
-from edgerm_master.core.explain import explain_framework, explain_task
+from edgerm_master.core.explain import Why, explain_framework, explain_task, explain_waiting
+from edgerm_master.core.finding import find_named, find_waiting
 
 Explain = operator_pb2.Response.Explain
 CHOICES_SHOWN = 10
@@ -109,11 +110,8 @@ class OwnFace:
     def _explain(self, call: operator_pb2.Call.Explain) -> Explain:
         world = self._port.core.world
         framework_id = _framework_id(call)
-        if call.HasField("task_id"):
-            key = self._find(framework_id, call.task_id.value)
-            _, run = self._views.record(key)
-            summary = f"task {key.task_id} of framework {key.framework_id} is TASK_{run.state.name}"
-            reasons = explain_task(world, key)
+        if call.HasField("task_id") or call.name:
+            summary, reasons = self._explain_task(framework_id, call.task_id.value, call.name)
         elif framework_id is not None:
             summary = f"framework {framework_id}"
             reasons = explain_framework(world, framework_id)
@@ -126,6 +124,26 @@ class OwnFace:
                 reason.agent_id.CopyFrom(basics_pb2.AgentID(value=why.agent_id))
         return view
 
+    def _explain_task(self, framework_id: FrameworkId | None, task_id: str, name: str) -> tuple[str, list[Why]]:
+        """By its id, or a unique beginning of it, or by its name; also one that has no place yet."""
+        world = self._port.core.world
+        waiting = find_waiting(world, framework_id, task_id, name)
+        keys = find_named(world, name, framework_id) if name else self._port.core.find_tasks(task_id, framework_id)
+        if not name and any(key.task_id == task_id for key in keys):
+            waiting = [(framework, one) for framework, one in waiting if one.task_id == task_id]
+        if waiting:  # one that has ended is meant less
+            keys = [key for key in keys if key in world.tasks]
+        if keys or len(waiting) != 1:
+            key = _the_one(name or task_id, keys, [(framework.framework_id, one.task_id) for framework, one in waiting])
+            _, run = self._views.record(key)
+            return f"task {key.task_id} of framework {key.framework_id} is TASK_{run.state.name}", explain_task(
+                world, key
+            )
+        framework, one = waiting[0]
+        wanted = ", ".join(f"{claim.count} of {claim.type}" for claim in one.claims)
+        summary = f"task {one.task_id} of framework {framework.framework_id} waits for an offer with {wanted}"
+        return summary, explain_waiting(world, framework, one)
+
     def _live(self, call: operator_pb2.Call.ReadStats) -> list[TaskKey]:
         """The live tasks that are meant."""
         framework_id = _framework_id(call)
@@ -136,14 +154,19 @@ class OwnFace:
 
     def _find(self, framework_id: FrameworkId | None, task_id: str) -> TaskKey:
         """The one task that is meant, by its id or a unique beginning of it; of several launches the latest."""
-        keys = self._port.core.find_tasks(task_id, framework_id)
-        named = {(key.framework_id, key.task_id): key for key in keys}
-        if not named:
-            raise NotFound(f"no task {task_id!r} is known; see: edgerm ps --all")
-        if len(named) > 1:
-            choices = ", ".join("/".join(name) for name in list(named)[:CHOICES_SHOWN])
-            raise Conflict(f"{len(named)} tasks are called {task_id!r}: {choices}: name one as FRAMEWORK/TASK")
-        return next(iter(named.values()))
+        return _the_one(task_id, self._port.core.find_tasks(task_id, framework_id))
+
+
+def _the_one(called: str, keys: Collection[TaskKey], others: Collection[tuple[str, str]] = ()) -> TaskKey:
+    """The latest launch of the one task among these; raises `NotFound` or `Conflict`."""
+    named = {(key.framework_id, key.task_id): key for key in keys}
+    choices = [*dict.fromkeys([*named, *others])]
+    if not choices:
+        raise NotFound(f"no task {called!r} is known; see: edgerm ps --all")
+    if len(choices) > 1:
+        shown = ", ".join("/".join(name) for name in choices[:CHOICES_SHOWN])
+        raise Conflict(f"{len(choices)} tasks are called {called!r}: {shown}: name one as FRAMEWORK/TASK")
+    return next(iter(named.values()))
 
 
 def _framework_id(

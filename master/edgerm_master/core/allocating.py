@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from edgerm.core.devices import NO_INVENTORY, devices_in
 from edgerm.core.ids import FrameworkId
 from edgerm.core.resources import ResourceKey, Resources
 from edgerm.core.scheduler import Offer, Offers
@@ -24,6 +25,8 @@ OFFERS_PER_EVENT = 100
 OFFERS_EVENT_BYTES = 256_000
 OFFER_BYTES = 200  # without resources and attributes
 RESOURCE_BYTES = 40  # and of what has several parts so much for each
+DEVICE_BYTES = 100  # without metadata, of which the quotes are escaped
+CLASS_BYTES = 200
 
 
 def allocate(world: World, *, sweeping: bool) -> None:
@@ -77,7 +80,16 @@ def _events(made: list[Offer]) -> Iterator[tuple[Offer, ...]]:
 def _bytes(offer: Offer) -> int:
     """About what the offer takes on a stream; exact sizes are not worth their price."""
     parts = sum(1 if isinstance(amount, int) else len(amount) for amount in offer.resources.values())
-    return OFFER_BYTES + len(offer.agent.info) + RESOURCE_BYTES * parts
+    return OFFER_BYTES + len(offer.agent.info) + RESOURCE_BYTES * parts + _devices_bytes(offer)
+
+
+def _devices_bytes(offer: Offer) -> int:
+    inventory = offer.agent.inventory
+    if inventory is NO_INVENTORY:
+        return 0
+    devices = devices_in(inventory, offer.resources)
+    metadata = sum(len(device.metadata) for device in devices)
+    return metadata + metadata // 4 + DEVICE_BYTES * len(devices) + CLASS_BYTES * len(inventory.classes)
 
 
 class Search:

@@ -11,6 +11,7 @@ from edgerm.core.scheduler import (
     Kill,
     Message,
     Reconcile,
+    Request,
     Revive,
     Suppress,
     Teardown,
@@ -23,7 +24,7 @@ from edgerm_master.core.world import World
 
 
 def carry_out(world: World, framework: Framework, call: Call) -> None:
-    """Do what the framework asks for. A Request changes nothing: offers come as they come, as in Mesos' allocator."""
+    """Do what the framework asks for. A Request brings no offers: they come as they come, as in Mesos' allocator."""
     match call:
         case Accept():
             accept(world, framework, call)
@@ -39,13 +40,15 @@ def carry_out(world: World, framework: Framework, call: Call) -> None:
             reconciling.reconcile(world, framework, call)
         case Revive():
             subscribing.revive(world, framework, call)
+            offers.line_up(world, framework)
         case AnswerInverse():
             draining.answer(world, framework, call)
+        case Request(waiting=waiting):
+            framework.waiting = waiting
         case Suppress():
             subscribing.suppress(framework, call)
+            offers.line_up(world, framework)
         case UpdateFramework():
             renewing.update(world, framework, call)
         case Teardown(why):
             subscribing.remove(world, framework, FrameworkSignal.TEARDOWN, why)
-    if isinstance(call, (Revive, Suppress)):
-        offers.line_up(world, framework)

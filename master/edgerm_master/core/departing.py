@@ -68,6 +68,4 @@ def finish(world: World, agent: Agent) -> None:
             world.drop_task(task)
     if not agent.tasks:
         world.timers.cancel((Timer.DRAIN, agent.agent_id, "", ""))
-        world.agents.pop(agent.agent_id)
-        world.dirty.pop(agent.agent_id, None)
-        world.out.append(Drop("agent", agent.agent_id))
+        world.drop_agent(agent)

@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from edgerm.core.granting import fit
 from edgerm.core.ids import AgentId, FrameworkId, TaskKey
+from edgerm.core.matching import Mismatch
 from edgerm.core.resources import to_text
+from edgerm.core.scheduler import Waiting
 from edgerm.core.tasks import TaskState
 from edgerm.core.texts import cut
 from edgerm_master.core.admitting import admits, enough, worth_offering
 from edgerm_master.core.agents import Agent, AgentState, Duty
+from edgerm_master.core.explain_devices import devices_of, short_of
 from edgerm_master.core.frameworks import Framework
 from edgerm_master.core.offers import filtered, offerable
 from edgerm_master.core.world import World
 
 CONSTRAINTS_SHOWN_BYTES = 500
+TASK_SHOWN_BYTES = 2000
 
 
 class Code(Enum):
@@ -36,6 +41,8 @@ class Code(Enum):
     RESERVED = "reserved"
     CONSTRAINED = "constrained"
     TOO_LITTLE = "too-little"
+    CLAIM_UNMET = "claim-unmet"
+    DEVICES_SHORT = "devices-short"
     REFUSED = "refused"
     OFFERED = "offered"
     OFFERED_TO_OTHERS = "offered-to-others"
@@ -75,7 +82,12 @@ def explain_framework(world: World, framework_id: FrameworkId) -> list[Why]:
         if role in framework.suppressed
     ]
     return silent + [
-        why for agent in world.agents.values() for role in roles for why in _of_agent(world, framework, role, agent)
+        why
+        for agent in world.agents.values()
+        for why in (
+            *(why for role in roles for why in _of_agent(world, framework, role, agent)),
+            *(_of_devices(world, framework, agent) if roles else ()),
+        )
     ]
 
 
@@ -99,6 +111,14 @@ def _of_agent(world: World, framework: Framework, role: str, agent: Agent) -> It
         yield Why(Code.CONSTRAINED, message, agent_id)
     else:
         yield _of_free(world, framework, role, agent)
+
+
+def _of_devices(world: World, framework: Framework, agent: Agent) -> Iterator[Why]:
+    """Why an offer of the agent has not all of its devices, or would not."""
+    if agent.takes_tasks:
+        name = agent.spec.name or agent.spec.hostname
+        for short in short_of(world, framework, agent):
+            yield Why(Code.DEVICES_SHORT, f"{name}: {short}", agent.agent_id)
 
 
 def _of_free(world: World, framework: Framework, role: str, agent: Agent) -> Why:
@@ -133,6 +153,28 @@ def _out_of_service(name: str, agent: Agent) -> Why:
     return Why(Code.AGENT_DRAINING, message, agent.agent_id)
 
 
+def explain_waiting(world: World, framework: Framework, waiting: Waiting) -> list[Why]:
+    """What a task that has no place yet waits for: what of its claims cannot be met, agent by agent."""
+    unmet = {}
+    if framework.stream is not None:
+        found = ((agent, _unmet(world, framework, waiting, agent)) for agent in world.agents.values())
+        unmet = {agent.agent_id: why for agent, why in found if why is not None}
+    general = explain_framework(world, framework.framework_id)
+    return [*unmet.values(), *(why for why in general if why.agent_id not in unmet)]
+
+
+def _unmet(world: World, framework: Framework, waiting: Waiting, agent: Agent) -> Why | None:
+    """Of what is free, or offered to this very framework."""
+    if not agent.joined or not agent.takes_tasks:
+        return None
+    own = (world.offers[offer_id].resources for offer_id in agent.offers if offer_id in framework.offers)
+    found = fit(waiting.claims, sum(own, agent.free), agent.spec)
+    if not isinstance(found, Mismatch):
+        return None
+    name = agent.spec.name or agent.spec.hostname
+    return Why(Code.CLAIM_UNMET, f"on {name}, {found.reason}", agent.agent_id)
+
+
 def explain_task(world: World, key: TaskKey) -> list[Why]:
     """What the task waits for, or how it ended."""
     task = world.tasks.get(key)
@@ -152,7 +194,8 @@ def explain_task(world: World, key: TaskKey) -> list[Why]:
         reasons.append(Why(Code.ORDER_UNDERWAY, message, agent.agent_id))
     elif task.live:
         build = f", as its build {task.record.task.alternative!r}" if task.record.task.alternative else ""
-        reasons.append(Why(Code.RUNNING, f"it is {run.state.name} on {name}{build}", agent.agent_id))
+        how = f"it is {run.state.name} on {name}{build}{devices_of(task.record.task)}"
+        reasons.append(Why(Code.RUNNING, cut(how, TASK_SHOWN_BYTES), agent.agent_id))
     else:
         reasons.append(Why(Code.ENDED, f"it ended as TASK_{run.state.name} on {name}", agent.agent_id))
     if task.live and agent.duty is Duty.DRAINING and agent.drain is not None:

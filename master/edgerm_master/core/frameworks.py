@@ -13,7 +13,7 @@ from edgerm.core.constraints import NO_CONSTRAINTS, Constraints
 from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, FrameworkId, OfferId, StreamId, TaskId, TaskKey
 from edgerm.core.resources import Resources
-from edgerm.core.scheduler import Capability, FrameworkSpec, Status
+from edgerm.core.scheduler import Capability, FrameworkSpec, Status, Waiting
 from edgerm.core.tasks import TaskState
 from edgerm_master.core.records import RunRecord, TaskRecord
 from edgerm_master.core.verdicts import Verdicts
@@ -91,6 +91,7 @@ class Framework:
     verdicts: Verdicts = field(default_factory=Verdicts)  # of these constraints, which are of its present subscription
     filters: dict[tuple[str, AgentId], tuple[Filter, ...]] = field(default_factory=dict)  # by role and agent
     asked: deque[Asked] = field(default_factory=deque)  # what is still to be told, in slices
+    waiting: tuple[Waiting, ...] = ()  # tasks of which it told that they wait for devices; for `explain` alone
     offers: dict[OfferId, None] = field(default_factory=dict)  # outstanding, oldest first
     invited: dict[OfferId, AgentId] = field(default_factory=dict)  # inverse offers, of agents that are drained
     tasks: dict[TaskId, TaskKey] = field(default_factory=dict)  # whose end it has not acknowledged

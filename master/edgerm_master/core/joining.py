@@ -5,7 +5,6 @@ What does not live here: what their tasks come to at a join (`comparing`).
 
 from __future__ import annotations
 
-from edgerm.core.effects import Drop
 from edgerm.core.ids import AgentId
 from edgerm.core.link import (
     REJOIN,
@@ -18,10 +17,11 @@ from edgerm.core.link import (
     NextPart,
     Stale,
     TaskReport,
+    WantsInventory,
     Welcome,
     make_session,
 )
-from edgerm.core.scheduler import Failure
+from edgerm.core.scheduler import AgentSpec, Failure
 from edgerm.core.tasks import Reason, TaskSignal, TaskState, advance
 from edgerm_master.core import comparing, draining, messaging, offers
 from edgerm_master.core.agents import Agent, AgentSignal
@@ -82,11 +82,15 @@ def join(world: World, joining: Joining, request: int, message: Join, carrier: C
             world.out.append(AnswerAgent(request, Stale()))
             world.tally.joins[(carrier.name, "stale")] += 1
         return
+    whole = world.inventories.complete(message)
+    if whole is None and not message.more:
+        world.out.append(AnswerAgent(request, WantsInventory()))
+        return
     reports = joining.take(message)
-    if reports is None:
+    if reports is None or whole is None:
         world.out.append(AnswerAgent(request, NextPart()))
         return
-    agent = _admit(world, agent, message, carrier)
+    agent = _admit(world, agent, whole, carrier)
     world.tally.joins[(carrier.name, "joined")] += 1
     comparing.compare(world, agent, reports)
     world.look_at(agent)
@@ -105,9 +109,11 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
         world.shares.grow(agent.spec.resources, -1)
     if was_there and not same:
         world.notice(AgentRemoved(agent.agent_id, agent.spec, "it comes with another inventory"))
-    if (agent.spec.info, agent.spec.attributes) != (message.agent.info, message.agent.attributes):
+    if _says(agent.spec) != _says(message.agent):
         offers.forget_refusals(world, agent.agent_id)  # they were of an agent that said other things of itself
-    agent.spec, agent.incarnation = message.agent, message.incarnation
+    taken = world.inventories.take(agent.agent_id, message.named, message.agent)
+    agent.spec, agent.incarnation = taken.spec, message.incarnation
+    world.out += taken.before
     world.shares.grow(agent.spec.resources)
     agent.move(AgentSignal.JOIN)
     world.timers.cancel((Timer.GONE, agent.agent_id, "", ""))
@@ -123,9 +129,15 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
     agent.heard_s = world.now.steady_s
     _watch(world, agent)
     world.put_agent(agent)
+    world.out += taken.after
     if not (was_there and same):
         world.notice(AgentAdded(agent))
     return agent
+
+
+def _says(spec: AgentSpec) -> tuple[object, ...]:
+    """What frameworks choose by, beside its resources."""
+    return spec.info, spec.attributes, [(device.key, device.id, device.metadata) for device in spec.inventory.devices]
 
 
 def end_session(world: World, agent: Agent) -> None:
@@ -231,6 +243,4 @@ def forget_agent(world: World, agent: Agent) -> None:
         else:
             settle(world, task)
             world.drop_task(task)
-    del world.agents[agent.agent_id]
-    world.dirty.pop(agent.agent_id, None)
-    world.out.append(Drop("agent", agent.agent_id))
+    world.drop_agent(agent)

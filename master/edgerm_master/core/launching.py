@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from edgerm.core.alternatives import resolve
 from edgerm.core.effects import Put
+from edgerm.core.granting import grant
 from edgerm.core.ids import TaskKey
-from edgerm.core.link import Launch
+from edgerm.core.link import NAME_BYTES_MAX, Launch
 from edgerm.core.resources import NOTHING, Resources, to_text
 from edgerm.core.scheduler import Accept, Offer, TaskSpec
 from edgerm.core.tasks import Reason, TaskState
+from edgerm.core.texts import cut
 from edgerm_master.core import offers
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Framework
@@ -36,7 +38,7 @@ def accept(world: World, framework: Framework, call: Accept) -> None:
         left = left + offer.resources
     launched = False
     for asked in call.tasks:
-        spec = resolve(asked, left, known[0].agent, known[0].agent_id, world.matcher)
+        spec = _decided(world, framework, known[0], asked, left)
         why = _fault_of_task(framework, known[0], spec, left)
         if why:
             tell_own(world, framework, spec.task_id, spec.agent_id, TaskState.ERROR, Reason.TASK_INVALID, why)
@@ -45,6 +47,12 @@ def accept(world: World, framework: Framework, call: Accept) -> None:
             _launch(world, framework, known[0].role, spec)
             launched = True
     _return_rest(world, framework, known, left, call.refuse_s, launched)
+
+
+def _decided(world: World, framework: Framework, offer: Offer, asked: TaskSpec, left: Resources) -> TaskSpec:
+    """The task as one of its builds, with the devices that its claims are given; what does not fit is its fault."""
+    spec = grant(resolve(asked, left, offer.agent, offer.agent_id, world.matcher), left, offer.agent)
+    return replace(spec, app=cut(framework.spec.name, NAME_BYTES_MAX)) if spec.granted else spec
 
 
 def _fault_of_offers(call: Accept, known: list[Offer]) -> str:
@@ -66,7 +74,7 @@ def _fault_of_task(framework: Framework, offer: Offer, spec: TaskSpec, left: Res
         return f"the task names agent {spec.agent_id}, the offer is of agent {offer.agent_id}"
     if spec.task_id in framework.tasks:
         return f"task id {spec.task_id!r} is in use by a task whose end was not acknowledged"
-    if not spec.resources:
+    if not spec.resources and not spec.claims:
         return "the task asks for no resources"
     if not left.covers(spec.resources):
         return f"the task asks for {to_text(spec.resources)}, of the offer {to_text(left) or 'nothing'} is left"

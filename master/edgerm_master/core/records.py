@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from edgerm.core.blobs import Digest
+from edgerm.core.devices import Inventory
 from edgerm.core.ids import AgentId, FrameworkId, TaskKey
 from edgerm.core.scheduler import AgentSpec, FrameworkSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
@@ -37,6 +39,15 @@ class AgentRecord:
     incarnation: int
     duty: Duty = Duty.ACTIVE
     drain: DrainPlan | None = None
+    inventory: Digest | None = None  # its devices have a record of their own, of this name; None: they are in `spec`
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryRecord:
+    """The devices of one or more agents, of generation 0. Kind `inventory`, key: its name."""
+
+    digest: Digest
+    inventory: Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class GoneRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What a task is; never changes. Kind `task`, key: the task's key as text."""
+    """What a task is; it changes only where its agent took other devices. Kind `task`, key: the task's key as text."""
 
     key: TaskKey
     role: str
@@ -72,4 +83,6 @@ class RunRecord:
     drained: bool = False  # the kill was asked for because its agent is drained
 
 
-Record: TypeAlias = FrameworkRecord | RemovedRecord | AgentRecord | GoneRecord | TaskRecord | RunRecord
+Record: TypeAlias = (
+    FrameworkRecord | RemovedRecord | AgentRecord | InventoryRecord | GoneRecord | TaskRecord | RunRecord
+)

@@ -46,6 +46,7 @@ def subscribe(world: World, event: Subscribe) -> None:
     framework.suppressed = set(event.suppressed_roles)
     framework.constrain(event.constraints)
     framework.filters.clear()
+    framework.waiting = ()
     world.streams[event.stream] = framework.framework_id
     world.timers.cancel((Timer.FAILOVER, framework.framework_id, "", ""))
     world.out.append(Put("framework", framework.framework_id, FrameworkRecord(framework.framework_id, framework.spec)))

@@ -19,6 +19,7 @@ from edgerm_master.core import offers
 from edgerm_master.core.agents import Agent
 from edgerm_master.core.fairness import Client
 from edgerm_master.core.frameworks import Completed, Framework
+from edgerm_master.core.rebooking import rebook
 from edgerm_master.core.world import Task, Timer, World
 
 RETRY_FIRST_S = 10.0
@@ -88,6 +89,8 @@ def take_update(world: World, update: Update) -> None:
             owed = _bounded((*owed, status))
     world.change_run(task, state=state, seq=update.seq, owed=owed)
     world.tally.updates += 1
+    if task.live and status.granted:
+        rebook(world, task, status)
     if taken:
         world.note_status(task, status, was_live=was_live)
     if was_live and not task.live:
@@ -114,7 +117,8 @@ def _bounded(owed: tuple[Status, ...]) -> tuple[Status, ...]:
 
 
 def _texts(status: Status) -> tuple[str | bytes, ...]:
-    return status.message, status.trap, status.output_tail, status.detail, status.extra
+    devices = (device for one in status.granted for device in (one.claim, one.type, *one.ids))
+    return status.message, status.trap, status.output_tail, status.detail, status.extra, *devices
 
 
 def _is_owed(world: World, task: Task, state: TaskState) -> bool:

@@ -30,6 +30,7 @@ from edgerm_master.core.changes import (
 from edgerm_master.core.effects import Effect, Noticed, Ring, Tell, TellSoon
 from edgerm_master.core.fairness import Client, Shares
 from edgerm_master.core.frameworks import Framework
+from edgerm_master.core.inventories import Inventories, stored
 from edgerm_master.core.records import AgentRecord, GoneRecord, RemovedRecord, RunRecord, TaskRecord
 from edgerm_master.core.tally import Tally
 
@@ -101,6 +102,7 @@ class World:
     matcher: Matcher = match_whole
     now: Instant = BEGINNING
     agents: dict[AgentId, Agent] = field(default_factory=dict)
+    inventories: Inventories = field(default_factory=Inventories)
     frameworks: dict[FrameworkId, Framework] = field(default_factory=dict)
     removed: dict[FrameworkId, RemovedRecord] = field(default_factory=dict)  # oldest first
     gone: dict[AgentId, GoneRecord] = field(default_factory=dict)  # agents that may never join again, oldest first
@@ -191,8 +193,17 @@ class World:
     def put_agent(self, agent: Agent) -> None:
         """Store what must survive of an agent."""
         plan = agent.drain.plan if agent.drain is not None else None
-        record = AgentRecord(agent.agent_id, agent.spec, agent.incarnation, agent.duty, plan)
+        named = self.inventories.name_of(agent.agent_id)
+        spec = stored(agent.spec, named)
+        record = AgentRecord(agent.agent_id, spec, agent.incarnation, agent.duty, plan, named)
         self.out.append(Put("agent", agent.agent_id, record))
+
+    def drop_agent(self, agent: Agent) -> None:
+        """Forget an agent for good."""
+        del self.agents[agent.agent_id]
+        self.dirty.pop(agent.agent_id, None)
+        self.out.append(Drop("agent", agent.agent_id))
+        self.out += self.inventories.let_go(agent.agent_id)
 
     def put_run(self, task: Task, run: RunRecord) -> None:
         """Move a task's progress, in memory and in the registry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerm.core.devices import Device
+from edgerm.core.devices import Device, DeviceClass
 from edgerm.core.errors import Conflict, Invalid
+from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.resources import NOTHING, parse
-from edgerm.plugin.device import NO_SETUP, DeviceNode, Mount, Setup
+from edgerm.plugin.device import DeviceNode, DevicePlugin, Given, Grant, HostFiles, Mount, Setup
+from edgerm.testing.conformance.device import DevicePluginSuite, first
 from edgerm_agent import doctor
 from edgerm_agent.config import Config, Declared, load
-from edgerm_agent.devices.declared import DeclaredDevices, check
+from edgerm_agent.devices import declared as module
+from edgerm_agent.devices.declared import DeclaredDevices, check, create
 
 CAMERA: dict[str, Any] = {"name": "camera", "id": "/dev/video0"}
 PLAIN = parse("cpus:4;names:{a}")
@@ -113,8 +117,26 @@ def camera(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_what_a_task_gets(camera: dict[str, Any], tmp_path: Path) -> None:
-    """All of each device among its resources, and nothing of others."""
+async def devices_of(plugin: DeclaredDevices) -> tuple[Device, ...]:
+    """As they are now."""
+    return (await first(plugin)).devices
+
+
+def grant(name: str, *ids: str) -> Grant:
+    """One claim of a task."""
+    key = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
+    return Grant(key, name, (Given(name, {}, tuple(Device(name, each) for each in ids)),), "docker")
+
+
+class TestDeclaredDevices(DevicePluginSuite):
+    """They are a plugin as any other."""
+
+    def make_plugin(self, host: HostFiles) -> DevicePlugin:
+        return create(declared({"name": "bay", "id": "1", "environment": {"B": "1"}}, {"name": "bay", "id": "2"}), host)
+
+
+async def test_what_a_task_gets(camera: dict[str, Any], tmp_path: Path) -> None:
+    """All of each device that it was given, and nothing of others; each name is a class, with its pool."""
     devices = DeclaredDevices(
         declared(camera, {"name": "led", "id": "led0", "shared": True, "environment": {"L": "0"}})
     )
@@ -123,54 +145,59 @@ def test_what_a_task_gets(camera: dict[str, Any], tmp_path: Path) -> None:
         (Mount("/opt/lib", str(tmp_path / "lib"), True, False),),
         (DeviceNode(os.devnull, "/dev/camera", "rw"),),
     )
-    assert devices.setup(parse("cpus:1;camera:{front}")) == whole
-    assert devices.setup(parse("led<SHARED>:{led0}")) == Setup((("L", "0"),))
-    assert devices.setup(parse("cpus:1;names:{a}")) == NO_SETUP
-    [front, _] = devices.devices
+    assert await devices.prepare(grant("camera", "front")) == whole
+    assert await devices.prepare(grant("led", "led0")) == Setup((("L", "0"),))
+    [front, _] = await devices_of(devices)
     gives = (f"node {os.devnull} as /dev/camera rw", f"volume {tmp_path / 'lib'} as /opt/lib ro", "variable LIB")
     assert front == Device("camera", "front", False, "", gives)
+    assert (await first(devices)).classes == (DeviceClass("camera"), DeviceClass("led", shared=True))
 
 
-def test_a_device_that_is_missing(camera: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_device_that_is_missing(camera: dict[str, Any], tmp_path: Path) -> None:
     """What is not there, or no device node, is a problem that is told, not an error; a task cannot have it."""
     (tmp_path / "file").touch()
     camera["device_nodes"] = [{"host_path": str(tmp_path / "node")}]
     other = {"name": "led", "id": "led0", "device_nodes": [{"host_path": str(tmp_path / "file")}]}
     devices = DeclaredDevices(declared(camera, other))
-    problems = [device.problem for device in devices.devices]
+    problems = [device.problem for device in await devices_of(devices)]
     assert problems == [f"{tmp_path / 'node'} is missing", f"{tmp_path / 'file'} is no device node"]
     with pytest.raises(Conflict, match=r"device 'front' of 'camera' cannot be had: .*node is missing"):
-        devices.setup(parse("camera:{front}"))
+        await devices.prepare(grant("camera", "front"))
     with pytest.raises(Conflict, match="'rear' of 'camera' is not declared"):
-        devices.setup(parse("camera:{rear}"))
+        await devices.prepare(grant("camera", "rear"))
 
 
-def test_a_device_comes_and_goes(camera: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_device_comes_and_goes(camera: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is told once, and only a change."""
     path = tmp_path / "plugged"
     camera["volumes"] = [{"host_path": str(path)}]
-    devices = DeclaredDevices(declared(camera))
-    told: list[str] = []
+    looks: asyncio.Queue[None] = asyncio.Queue()
 
-    def look() -> None:
-        devices.note(devices.look(), lambda: told.append(devices.devices[0].problem))
+    async def next_look(seconds: float) -> None:
+        assert seconds == module.LOOK_S
+        await looks.get()
 
-    look()
-    assert told == []
+    monkeypatch.setattr("edgerm_agent.devices.declared.asyncio.sleep", next_look)
+    inventories = DeclaredDevices(declared(camera)).watch()
+
+    async def told() -> str:
+        async with asyncio.timeout(20):
+            return (await anext(inventories)).devices[0].problem
+
+    assert await told() == f"{path} is missing"
     path.mkdir()
-    look()
-    look()
-    assert told == [""]
+    for _ in range(3):
+        looks.put_nowait(None)
+    assert await told() == ""
     path.rmdir()
-    look()
-    assert told == ["", f"{path} is missing"]
+    assert await told() == f"{path} is missing"
 
 
-def test_a_node_is_told_from_a_file(tmp_path: Path) -> None:
+async def test_a_node_is_told_from_a_file(tmp_path: Path) -> None:
     """A directory of nodes is as good as a node; the test's own null device is one."""
     assert Path(os.devnull).is_char_device()
     both = {"name": "x", "id": "x", "device_nodes": [{"host_path": os.devnull}, {"host_path": str(tmp_path)}]}
-    assert [device.problem for device in DeclaredDevices(declared(both)).devices] == [""]
+    assert [device.problem for device in await devices_of(DeclaredDevices(declared(both)))] == [""]
 
 
 def test_the_doctor_says_which_devices_cannot_be_had(tmp_path: Path) -> None:

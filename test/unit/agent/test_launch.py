@@ -113,6 +113,7 @@ def test_limits() -> None:
     """Thousandths of CPUs, mebibytes of memory and disk; what was not asked for is not limited."""
     assert limits_of(parse("cpus:0.5;mem:1.5;disk:2")) == Limits(500, 3 << 19, 2 << 20)
     assert limits_of(parse("ports:[1-2]")) == Limits()
+    assert limits_of(parse("cpus:0.5;mem:1.5"), own_cpus=(2, 3)) == Limits(None, 3 << 19)
 
 
 def test_a_module() -> None:

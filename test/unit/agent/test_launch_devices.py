@@ -9,7 +9,7 @@ import pytest
 from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.resources import parse
-from edgerm.plugin.device import DeviceNode, Mount, Setup
+from edgerm.plugin.device import DeviceNode, GpioChip, Mount, Setup
 from edgerm.plugin.executor import LaunchSpec
 from edgerm.wire.codec.resources import resources_to_messages
 from edgerm.wire.codec.tasks import task_spec_from_bytes
@@ -25,7 +25,9 @@ NODE = DeviceNode("/dev/video0", "/dev/camera", "rw")
 IMAGE = ContainerInfo(type=ContainerInfo.DOCKER, docker=ContainerInfo.DockerInfo(image="i"))
 
 
-def made(message: TaskInfo, setup: Setup, resources: str = "cpus:1;camera:{front}") -> LaunchSpec:
+def made(
+    message: TaskInfo, setup: Setup, resources: str = "cpus:1;camera:{front}", plain: tuple[int, ...] = ()
+) -> LaunchSpec:
     message.name = "t"
     message.task_id.value, message.agent_id.value = "t", "a"
     message.resources.extend(resources_to_messages(parse(resources)))
@@ -40,6 +42,7 @@ def made(message: TaskInfo, setup: Setup, resources: str = "cpus:1;camera:{front
         users=Users(),
         allowed=Allowed(),
         setup=setup,
+        plain_cpus=plain,
     )
 
 
@@ -87,3 +90,36 @@ def test_whose_variable_wins() -> None:
     env = dict(made(TaskInfo(command=command), Setup((("LIB", "its"),)), "camera:{b,a};led<SHARED>:{x}").env)
     assert (env["LIB"], env["EDGERM_DEVICES"]) == ("mine", "camera=a camera=b led=x")
     assert "EDGERM_DEVICES" not in dict(made(TaskInfo(command=CommandInfo(value="true")), Setup(), "cpus:1").env)
+
+
+WHOLE = Setup(
+    cpus=(2, 3),
+    network="/run/netns/t",
+    chips=(GpioChip("0", "/dev/gpiochip0"),),
+    annotations=(("a", "b"),),
+    cdi_names=("vendor.com/gpu=0",),
+    runtime="nvidia",
+)
+
+
+def test_cpus_and_network_of_every_kind() -> None:
+    """CPUs and network namespace are any task's, chips a module's, the rest a container's."""
+    module = ContainerInfo(type=ContainerInfo.MESOS)
+    module.wasm.module.sha256, module.wasm.module.size_bytes = bytes(32), 1
+    container, process, wasm = (
+        made(message, WHOLE)
+        for message in (TaskInfo(container=IMAGE), TaskInfo(command=CommandInfo(value="x")), TaskInfo(container=module))
+    )
+    assert [(spec.cpus, spec.network) for spec in (container, process, wasm)] == [((2, 3), "/run/netns/t")] * 3
+    assert (container.chips, process.chips, wasm.chips) == ((), (), WHOLE.chips)
+    assert container.container is not None
+    its = container.container
+    assert (its.annotations, its.cdi_names, its.runtime) == ((("a", "b"),), ("vendor.com/gpu=0",), "nvidia")
+
+
+def test_where_plain_tasks_run() -> None:
+    """A task without CPUs of its own keeps to those for plain tasks, if there are any."""
+    for message in (TaskInfo(container=IMAGE), TaskInfo(command=CommandInfo(value="x"))):
+        assert made(message, Setup(), plain=(0, 1)).cpus == (0, 1)
+        assert made(message, WHOLE, plain=(0, 1)).cpus == (2, 3)
+        assert made(message, Setup()).cpus == ()

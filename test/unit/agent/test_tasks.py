@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from edgerm.core.errors import Unavailable
+from edgerm.core.claims import Granted
+from edgerm.core.errors import Conflict, Unavailable
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.plugin.executor import Exit, ExitReason, Handle, LaunchSpec, Tell, unheard
 from edgerm.store.blobs import BlobStore
+from edgerm.testing.devices import NAME, FakeDevices
 from edgerm.testing.executors import FakeExecutor, Script
 from edgerm.wire.codec.tasks import task_spec_from_bytes
 from edgerm.wire.v1.tasks_pb2 import CommandInfo, TaskInfo
@@ -21,6 +24,8 @@ from edgerm_agent.blobs import Blobs
 from edgerm_agent.containers import Allowed
 from edgerm_agent.core.effects import Abandon, Release, Start, Watch
 from edgerm_agent.core.events import Ended, Event, Preparing, Started, StartFailed
+from edgerm_agent.core.records import GrantRecord
+from edgerm_agent.devices.manager import Devices
 from edgerm_agent.launch import Users
 from edgerm_agent.sandboxes import Sandboxes
 from edgerm_agent.tasks import Tasks
@@ -66,6 +71,7 @@ class Bench:
         self.executor = Flaky(lambda spec: Script(exit=None), name="process", instance="first")
         self.blobs = Blobs(BlobStore(path / "b", 1 << 20), set)
         self.sandboxes = Sandboxes(path / "s", 1e6, 1 << 20, tuple)
+        self.devices = Devices()
         self.tasks = Tasks(
             AGENT,
             {"process": self.executor},
@@ -75,6 +81,7 @@ class Bench:
             Users("me"),
             Allowed(),
             self._instance,
+            self.devices,
         )
         self.away = ""  # what is waited for
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -98,6 +105,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = Bench(tmp_path)
     yield made
     await made.tasks.close()
+    await made.devices.close()
     await made.blobs.close()
 
 
@@ -222,3 +230,73 @@ async def test_output_is_kept_before_the_executor_forgets(bench: Bench) -> None:
     assert bench.executor.tasks == {}
     assert bench.sandboxes.output(KEY, "stdout", 0, 100).data == b"out"
     assert bench.sandboxes.output(KEY, "stderr", 0, 100).data == b"err"
+
+
+# --- with devices ---
+
+
+class Keeps(FakeDevices):
+    """A fake that keeps tasks without devices off some CPUs."""
+
+    def plain_cpus(self) -> tuple[int, ...]:
+        return (0, 1)
+
+
+@pytest_asyncio.fixture
+async def plugin(bench: Bench) -> Keeps:
+    """A plugin of the bench."""
+    made = Keeps()
+    bench.devices.add(made)
+    await bench.devices.first()
+    return made
+
+
+def start_with(device: str) -> Start:
+    """A task that was given this device."""
+    grant = GrantRecord(KEY, NAME, (Granted(NAME, NAME, (device,)),), "process")
+    return replace(start(), grants=(grant,))
+
+
+async def test_devices_are_prepared_before_the_start(bench: Bench, plugin: Keeps) -> None:
+    """What they give is in the launch; one without devices keeps off the CPUs of others."""
+    bench.tasks.start(start_with("two"))
+    assert isinstance(await bench.next(), Started)
+    spec = bench.executor.tasks[KEY].spec
+    assert ("FAKE_DEVICES", "two") in spec.env
+    assert spec.cpus == (0, 1)
+    assert list(plugin.held.values()) == [("two",)]
+
+
+async def test_a_device_that_cannot_be_prepared(bench: Bench, plugin: Keeps) -> None:
+    """The task fails with the plugin's words, and never reaches the executor."""
+    plugin.failures.prepare = Conflict("the lamp is broken")
+    bench.tasks.start(start_with("one"))
+    assert await bench.next() == StartFailed(KEY, "the lamp is broken")
+    assert (bench.executor.tasks, plugin.held) == ({}, {})
+
+
+async def test_devices_that_are_not_ready_are_waited_for(bench: Bench, plugin: Keeps) -> None:
+    """What is not possible now is tried again, until it took too long."""
+    plugin.failures.prepare = Unavailable("the engine is away")
+    bench.tasks.start(start_with("one"))
+    async with asyncio.timeout(20):
+        while len(plugin.calls) < 4:  # prepare and release, twice
+            await asyncio.sleep(0)
+    plugin.failures.prepare = None
+    assert isinstance(await bench.next(), Started)
+
+
+async def test_a_start_abandoned_while_devices_are_prepared(
+    bench: Bench, plugin: Keeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill does not wait long for a plugin."""
+    monkeypatch.setattr(module, "FINISH_S", 0.01)
+    plugin.failures.hold = asyncio.Event()
+    bench.tasks.start(start_with("one"))
+    while not plugin.calls:
+        await asyncio.sleep(0)
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert "killed" in event.why
+    assert bench.executor.tasks == {}

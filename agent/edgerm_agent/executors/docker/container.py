@@ -8,13 +8,16 @@ from hashlib import sha256
 from signal import Signals
 from typing import Any
 
+from edgerm.core import cpulists
+from edgerm.core.errors import Invalid
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.plugin.device import DeviceNode, Mount
-from edgerm.plugin.executor import Exit, ExitReason, LaunchFailed, LaunchSpec, Limits, PortMapping, Usage
-from edgerm_agent.executors.docker import parameters
+from edgerm.plugin.executor import ContainerSpec, Exit, ExitReason, LaunchFailed, LaunchSpec, Limits, PortMapping, Usage
+from edgerm_agent.executors.docker import idle_program, parameters
 
 AGENT, FRAMEWORK, TASK, LAUNCH = "edgerm.agent", "edgerm.framework", "edgerm.task", "edgerm.launch"
 VERSION, SANDBOX, DISK = "edgerm.version", "edgerm.sandbox", "edgerm.disk_bytes"
+NETWORK_OF = "edgerm.network"  # of a container that holds a task's network, and is none of the task's: its key
 LABELS_VERSION = "1"  # of what the labels mean
 
 PIDS_MAX = 4096  # a bound against fork bombs, not a limit that a service meets
@@ -31,7 +34,16 @@ Json = dict[str, Any]
 
 def name_of(agent_id: AgentId, key: TaskKey) -> str:
     """The container's name, the same each time: so a task never has two."""
-    return "edgerm-" + sha256("\0".join((agent_id, *key)).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return f"edgerm-{_digest(agent_id, key)}"
+
+
+def network_name_of(agent_id: AgentId, key: TaskKey) -> str:
+    """Likewise of the container that holds its network."""
+    return f"edgerm-net-{_digest(agent_id, key)}"
+
+
+def _digest(agent_id: AgentId, key: TaskKey) -> str:
+    return sha256("\0".join((agent_id, *key)).encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def labels_of(agent_id: AgentId, spec: LaunchSpec) -> dict[str, str]:
@@ -56,6 +68,24 @@ def key_of(labels: Mapping[str, str] | None) -> TaskKey | None:
     return TaskKey(FrameworkId(found[FRAMEWORK]), TaskId(found[TASK]), LaunchId(found[LAUNCH]))
 
 
+def network_body_of(agent_id: AgentId, key: TaskKey, image: str) -> Json:
+    """The request that creates the container which holds a task's network: it has no rights, and nothing to do."""
+    return {
+        "Image": image,
+        "Entrypoint": [f"/{idle_program.NAME}"],
+        "Labels": {AGENT: agent_id, VERSION: LABELS_VERSION, NETWORK_OF: str(key)},
+        "User": "65534:65534",
+        "HostConfig": {
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "ReadonlyRootfs": True,
+            "PidsLimit": 16,  # one, and the threads of what starts it
+            "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
 def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes: int, cpus: int) -> Json:
     """The request that creates the container (Engine API, ContainerCreate). Raises `LaunchFailed`.
 
@@ -66,7 +96,7 @@ def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes:
         raise LaunchFailed(f"task {spec.key.task_id} names no image")
     _check_network(container.network, container.ports)
     host: Json = {
-        "NetworkMode": container.network,
+        "NetworkMode": _held_network(agent_id, spec, container) if spec.network else container.network,
         "PortBindings": _bindings(container.ports),
         "Mounts": [_mount(mount) for mount in container.mounts],
         "Devices": [_node(node) for node in container.nodes],
@@ -75,11 +105,12 @@ def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes:
         "LogConfig": {"Type": "local", "Config": _log_config(log_bytes)},
         "RestartPolicy": {"Name": "no"},
         **_limits(spec.limits, cpus),
+        **_granted(container),
     }
     body: Json = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in spec.env],
-        "Labels": {},
+        "Labels": dict(container.annotations),
         "ExposedPorts": {_port(port): {} for port in container.ports},
         "HostConfig": host,
     }
@@ -94,6 +125,8 @@ def body_of(agent_id: AgentId, spec: LaunchSpec, *, privileged: bool, log_bytes:
     if spec.user:
         body["User"] = spec.user
     parameters.apply(container.parameters, body, privileged=privileged or container.privileged)
+    if spec.cpus:
+        _bind(host, spec.cpus)
     body["Labels"] |= labels_of(agent_id, spec)  # last: no parameter may claim to be another task
     return body
 
@@ -103,6 +136,17 @@ def _check_network(network: str, ports: Sequence[PortMapping]) -> None:
         raise LaunchFailed(f"{network[:40]!r} is no name of a network")
     if ports and network in ("host", "none"):
         raise LaunchFailed(f"port mappings need the network bridge or one of your own, not {network!r}")
+
+
+def _held_network(agent_id: AgentId, spec: LaunchSpec, container: ContainerSpec) -> str:
+    """The network that is held for the task is all that it has. Raises `LaunchFailed` for what would need another."""
+    if container.network not in ("host", "bridge", "none"):
+        raise LaunchFailed(f"a task that claims network interfaces cannot be in the network {container.network!r} too")
+    if container.ports:
+        raise LaunchFailed("a task that claims network interfaces has no other network: it can have no port mappings")
+    if container.hostname:
+        raise LaunchFailed("a task that claims network interfaces has a network made before it: it can set no hostname")
+    return f"container:{network_name_of(agent_id, spec.key)}"
 
 
 def _port(port: PortMapping) -> str:
@@ -128,6 +172,30 @@ def _node(node: DeviceNode) -> Json:
         "PathInContainer": node.container_path,
         "CgroupPermissions": node.permissions,
     }
+
+
+def _granted(container: ContainerSpec) -> Json:
+    """What devices ask of the engine beside nodes and mounts."""
+    found: Json = {}
+    if container.cdi_names:
+        found["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": list(container.cdi_names)}]
+    if container.runtime:
+        found["Runtime"] = container.runtime
+    return found
+
+
+def _bind(host: Json, cpus: tuple[int, ...]) -> None:
+    """The container runs on these CPUs alone. Raises `LaunchFailed` for a parameter that asks for others."""
+    try:
+        asked = cpulists.parse(host.get("CpusetCpus", ""))
+    except Invalid as error:
+        raise LaunchFailed(f"the parameter cpuset-cpus: {error}") from error
+    if not set(asked) <= set(cpus):
+        raise LaunchFailed(
+            f"the parameter cpuset-cpus={cpulists.to_text(asked)} asks for CPUs that the task does not have: "
+            f"it has {cpulists.to_text(cpus)}"
+        )
+    host["CpusetCpus"] = cpulists.to_text(asked or cpus)
 
 
 def _log_config(log_bytes: int) -> dict[str, str]:

@@ -124,6 +124,20 @@ class Engine:
         """Remove the container and its anonymous volumes. A running one: `EngineError` unless `force`."""
         await self._call(lambda: _known(lambda: self._connected().remove_container(name, v=True, force=force)))
 
+    async def has_image(self, image: str) -> bool:
+        """Whether the engine has it, by this name."""
+
+        def work() -> Json:
+            found: Json = self._connected().inspect_image(image)  # type: ignore[no-untyped-call]
+            return found
+
+        return await self._call(lambda: _known(work)) is not None
+
+    async def import_image(self, image: str, data: bytes) -> None:
+        """Make an image of a tar file."""
+        repository, tag = parse_repository_tag(image)
+        await self._call(lambda: self._connected().import_image_from_data(data, repository, tag))
+
     async def attach_input(self, name: str) -> socket.socket:
         """A connection to the container's standard input, which the engine closes with it. Raises `EngineError`."""
 

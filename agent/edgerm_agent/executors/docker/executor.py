@@ -27,6 +27,7 @@ from edgerm_agent.executors.docker.engine import Engine, EngineError
 from edgerm_agent.executors.docker.held import Held, ask, is_set, is_task
 from edgerm_agent.executors.docker.input import Input
 from edgerm_agent.executors.docker.logs import READ_BYTES_MAX, Logs, Place
+from edgerm_agent.executors.docker.networks import Networks
 from edgerm_agent.executors.docker.pulls import Pulls
 from edgerm_agent.executors.docker.starts import Starts
 from edgerm_agent.executors.docker.watch import Watch
@@ -69,6 +70,7 @@ class DockerExecutor:
         self._held: dict[TaskKey, Held] = {}
         self._starts = Starts(agent_id, self._engine, self._watch, self._pulls, self._held, self._body)
         self._ends = Ends(self._engine, self._watch)
+        self._networks = Networks(agent_id, self._engine, self._watch)
 
     # --- which engine ---
 
@@ -96,6 +98,7 @@ class DockerExecutor:
         version = f"cgroup-v{info.get('CgroupVersion') or 1}"
         enforced = {
             "cpus": version if info.get("CpuCfsQuota") else "none",
+            "cpuset": version if info.get("CPUSet") else "none",
             "mem": version if info.get("MemoryLimit") else "none",
             "disk": "polled",
         }
@@ -125,6 +128,14 @@ class DockerExecutor:
 
     async def abandon(self, key: TaskKey) -> None:
         self._starts.abandon(key)
+
+    async def network(self, key: TaskKey) -> str:
+        """As `Networks`. Raises `Conflict` for an engine that is not on this box."""
+        return await self._networks.make(key)
+
+    async def drop_network(self, key: TaskKey) -> None:
+        """As `Networks`."""
+        await self._networks.drop(key)
 
     def _body(self, spec: LaunchSpec, info: Json) -> Json:
         return container.body_of(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import wasmtime
 
-from edgerm_agent.executors.wasm_host import mail, polling, shim
+from edgerm_agent.executors.wasm_host import lines, mail, polling, shim
 from edgerm_agent.executors.wasm_host.values import BadModule, Facts, GuestSpec, Outcome, check, one_line, trap_text
 
 CONFIG_VERSION = 1  # raise it when `_config` changes what the compiler makes
@@ -149,6 +149,7 @@ class Guest:
         self._entry: wasmtime.Func | None = None
         self._last_memory_bytes = 0
         self._mail: mail.Mail | None = None
+        self._bank: lines.Bank | None = None
 
     def kill(self) -> None:
         """End the guest at its next loop or call, or wake it from its sleep; before `run`: it ends at once."""
@@ -157,8 +158,9 @@ class Guest:
             if not self._closed:
                 self._engine.increment_epoch()
         self._woken.set()  # last: a sleeper that wakes must find its time over
-        if self._mail is not None:
-            self._mail.wake()
+        for waiting in (self._mail, self._bank):
+            if waiting is not None:
+                waiting.wake()
 
     def memory_bytes(self) -> int:
         """The size of its memory; after `close`, the last one."""
@@ -194,8 +196,10 @@ class Guest:
             self._engine.increment_epoch()
         if "poll_oneoff" in facts.imported:
             self._put_poll()
-        if facts.ours:
+        if not facts.ours.isdisjoint(mail.CALLS):
             self._put_mail(facts.ours, spec.messages)
+        if not facts.ours.isdisjoint(lines.CALLS):
+            self._put_lines(facts.ours, spec.chips)
         if not facts.imported.isdisjoint(shim.GUARDED):
             self._put_guard(facts.imported)
         exports = self._linker.instantiate(self._store, module).exports(self._store)
@@ -258,6 +262,18 @@ class Guest:
         memory.write(caller, bytearray(data), target)
         return len(data)
 
+    def _put_lines(self, names: frozenset[str], chips: tuple[str, ...]) -> None:
+        i32 = wasmtime.ValType.i32
+        self._bank = lines.Bank(chips)
+        if self.killed:  # as for messages
+            self._bank.wake()
+        if lines.READ in names:
+            kind = wasmtime.FuncType([i32(), i32()], [i32()])
+            self._linker.define_func(mail.MODULE, lines.READ, kind, self._bank.read)
+        if lines.WRITE in names:
+            kind = wasmtime.FuncType([i32(), i32(), i32()], [i32()])
+            self._linker.define_func(mail.MODULE, lines.WRITE, kind, self._bank.write)
+
     def _put_guard(self, imported: frozenset[str]) -> None:
         self._guard = self._linker.instantiate(self._store, self._module_of(self._shared.shim(shim.GUARD)))
         exports = self._guard.exports(self._store)
@@ -300,6 +316,8 @@ class Guest:
 
     def close(self) -> None:
         """Free all of it, the write ends of its pipes included."""
+        if self._bank is not None:  # may take a moment, in which others may ask for the memory
+            self._bank.close()
         with self._open:
             if not self._closed:
                 self._closed = True

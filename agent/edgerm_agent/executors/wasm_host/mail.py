@@ -15,6 +15,7 @@ import time
 
 MODULE = "edgerm"
 SEND, RECEIVE = "message_send", "message_receive"
+CALLS = frozenset({SEND, RECEIVE})
 MESSAGE_BYTES_MAX = 64 * 1024
 LENGTH_DIGITS = 5  # of MESSAGE_BYTES_MAX
 READ_BYTES = 65536

@@ -3,7 +3,8 @@
 `start` takes, beside the key: module (a path), argv, env [[name, value]...], sandbox, stdin or null, entry_point,
 memory_bytes or null, threads [files of CPU groups that the task's thread writes "0" into], mounts [[directory, where
 the guest sees it, read-only]...] or absent, stdin_open (version 2, as the keeper's), messages (the task's socket for
-messages) or null.
+messages) or null, cpus [those that its thread runs on] and chips [paths of the GPIO chips whose lines it may use] (both
+version 3) or absent.
 
 A kill ends WASM code at its next loop or call, and sleeps at once. What else a guest may be in is a call of the
 kernel's on a file; a thread that has not ended `STUCK_S` after its kill cannot be helped: the host takes no new task
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgerm_agent.executors.wasm_host.code_cache import CodeCache
@@ -29,6 +31,7 @@ from edgerm_agent.keeper.protocol import Body, Key, Refused
 STUCK_S = 2.0
 READ_BYTES = 65536
 THREAD_STACK_BYTES = 2 << 20
+CPU_MAX = 8191
 
 
 class WasmTask(Held):
@@ -68,7 +71,7 @@ class WasmHolding(Holding[WasmTask]):
         if self._bad:
             raise Refused(protocol.BUSY, f"{self.role} host has a task that does not end; start another host")
         module = Path(protocol.text_of(body, "module"))
-        threads = protocol.texts_of(body, "threads")
+        place = _Place(protocol.texts_of(body, "threads"), protocol.numbers_of(body, "cpus", CPU_MAX))
         memory_bytes = protocol.optional_integer_of(body, "memory_bytes", 0, 1 << 62)
         texts = _Texts(body)
         task = WasmTask(key, Guest(self._shared), memory_bytes)
@@ -92,8 +95,9 @@ class WasmHolding(Holding[WasmTask]):
                 stdin_fd=stdin_fd,
                 messages=texts.messages,
                 mounts=texts.mounts,
+                chips=texts.chips,
             )
-            threading.Thread(target=self._work, args=(task, module, spec, threads), daemon=True).start()
+            threading.Thread(target=self._work, args=(task, module, spec, place), daemon=True).start()
         except (OSError, RuntimeError) as error:  # no descriptors or no threads are left
             for fd in (*write_ends.values(), *(() if stdin_fd is None else (stdin_fd,))):
                 os.close(fd)
@@ -214,10 +218,10 @@ class WasmHolding(Holding[WasmTask]):
 
     # What the task's thread does.
 
-    def _work(self, task: WasmTask, module: Path, spec: GuestSpec, threads: list[str]) -> None:
+    def _work(self, task: WasmTask, module: Path, spec: GuestSpec, place: _Place) -> None:
         problem: str | None = None
         try:
-            self._prepare(task, module, spec, threads)
+            self._prepare(task, module, spec, place)
         except (BadModule, OSError, ValueError) as error:
             problem = str(error)
         except Exception as error:  # a fault of ours ends this task alone
@@ -237,14 +241,31 @@ class WasmHolding(Holding[WasmTask]):
         task.guest.close()
         self.loop.call_threadsafe(lambda: self._finished(task, outcome))
 
-    def _prepare(self, task: WasmTask, module: Path, spec: GuestSpec, threads: list[str]) -> None:
-        code = self._cache.get(module)
+    def _prepare(self, task: WasmTask, module: Path, spec: GuestSpec, place: _Place) -> None:
+        code = self._cache.get(module)  # before the thread takes its place: it is work for all, with threads that stay
         task.cpu_base_s = time.thread_time()
         task.tid = threading.get_native_id()
-        for path in threads:
-            Path(path).write_text("0")
+        place.take()
         task.prepared = True
         task.guest.load(code, spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a task's thread runs: in CPU groups, and on which CPUs; none: on any."""
+
+    groups: list[str]
+    cpus: list[int]
+
+    def take(self) -> None:
+        """The calling thread, and those that it makes, run there from now on. Raises `OSError`."""
+        for path in self.groups:
+            Path(path).write_text("0")
+        if self.cpus:
+            try:
+                os.sched_setaffinity(0, self.cpus)
+            except OSError as error:
+                raise OSError(f"cannot run on the CPUs {self.cpus}: {error.strerror}") from error
 
 
 class _Texts:
@@ -260,6 +281,7 @@ class _Texts:
         self.messages = None if messages is None else _c_text("messages", messages)
         self.entry_point = _c_text("entry_point", protocol.text_of(body, "entry_point"))
         self.mounts = _mounts(body)
+        self.chips = tuple(_c_text("chips", path) for path in protocol.texts_of(body, "chips"))
 
 
 def _pairs(body: Body) -> list[tuple[str, str]]:

@@ -27,6 +27,7 @@ class GuestSpec:
     stdin_fd: int | None = None  # the read end of a pipe that `stdin` names, if it stays open
     messages: str | None = None  # the task's socket for messages
     mounts: tuple[tuple[str, str, bool], ...] = ()  # directories: of the host, where the guest sees it, read-only
+    chips: tuple[str, ...] = ()  # paths of the GPIO chips whose lines it may use
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Facts:
     imported: frozenset[str]  # from WASI
     functions: dict[str, bool]  # exported ones; True: takes and gives nothing
     memory_bytes: int  # of its exported memory, at least
-    ours: frozenset[str] = frozenset()  # imported from us: calls for messages
+    ours: frozenset[str] = frozenset()  # imported from us: calls for messages and GPIO lines
 
 
 def check(facts: Facts, spec: GuestSpec) -> None:

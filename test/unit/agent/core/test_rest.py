@@ -234,7 +234,7 @@ class World:
         self.ends = set()
         for key in lost:
             self.happen(Ended(key, DIED))
-        if believed and self.box.core._instances["wasm"]:
+        if believed and self.box.core._way.instances["wasm"]:
             self.happen(InstanceChanged("wasm", self.wake()))
 
     def do(self, index: int, *, crash: bool = False) -> None:

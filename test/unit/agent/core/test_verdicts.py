@@ -59,6 +59,7 @@ def test_a_kill_is_told_as_a_kill(why: ExitReason, code: int | None) -> None:
 # phase, its executor is (same | another | absent), held → verdict
 TABLE: dict[tuple[Phase, str, bool], Verdict] = {
     **{(Phase.ENDED, who, held): Verdict.KEEP for who in ("same", "other", "absent") for held in (True, False)},
+    **{(Phase.WAITING, who, held): Verdict.KEEP for who in ("same", "other", "absent") for held in (True, False)},
     **{(Phase.FETCHING, who, held): Verdict.FETCH for who in ("same", "other", "absent") for held in (True, False)},
     **{
         (phase, who, True): Verdict.ADOPT

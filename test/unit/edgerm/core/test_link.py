@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from strategies import GPIO, inventories
 
+from edgerm.core.devices import DEVICES_MAX, INVENTORY_BYTES_MAX, Device, DeviceClass, Inventory
 from edgerm.core.errors import IllegalMove
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.link import (
@@ -44,12 +47,15 @@ from edgerm.core.link import (
     Stale,
     TaskReport,
     Update,
+    WantsInventory,
     Welcome,
     make_session,
     next_turn_s,
 )
+from edgerm.core.link.sizes import tellable
 from edgerm.core.scheduler import AgentSpec, Status, TaskSpec
 from edgerm.core.tasks import TaskState
+from edgerm.wire.codec.devices import encode_inventory
 
 AGENT = AgentId("a1")
 SMALL = Carrier("small", 1000, 500)  # a few orders or updates fit
@@ -525,6 +531,42 @@ def test_a_join_that_the_master_refuses_is_made_under_a_higher_number(answer: Jo
     _, again = ask(half, 10.0)
     assert isinstance(again, Join)
     assert again.incarnation == 2
+
+
+def test_the_inventory_goes_along_when_it_is_asked_for() -> None:
+    """The same part comes again at once, with the devices; a master that still asks is tried again later."""
+    half = AgentHalf(AGENT, AgentSpec("h", inventory=GPIO), 1)
+    number, first = ask(half, 0.0, (report("t"),))
+    assert half.join_answered(number, WantsInventory(), 0.0) == Intake()
+    number, second = ask(half)
+    assert isinstance(first, Join)
+    assert (first.devices, second) == (False, replace(first, devices=True))
+    assert half.join_answered(number, WantsInventory(), 0.0) == Intake()
+    assert (half.state, half.incarnation) == (LinkState.APART, 2)
+    assert (half.due_s(0.0) or 0.0) > 0.0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2000, 2001, 5000])
+def test_an_inventory_is_cut_to_what_a_join_may_tell(count: int) -> None:
+    """Too many devices keep no agent out: the first ones are told."""
+    devices = tuple(Device("g", f"{n}", metadata="x" * 100) for n in range(count))
+    agent = AgentSpec("h", inventory=Inventory((DeviceClass("g"),), devices, 3))
+    _, join = ask(AgentHalf(AGENT, agent, 1))
+    assert isinstance(join, Join)
+    assert join.agent.inventory == replace(agent.inventory, devices=devices[:DEVICES_MAX])
+    assert (join.agent is agent) == (count <= DEVICES_MAX)
+
+
+@settings(max_examples=25)
+@given(inventories, st.integers(0, 900), st.integers(0, 900))
+def test_a_told_inventory_can_be_written(inventory: Inventory, many: int, long: int) -> None:
+    """However long metadata, evidence and schemas are, what is told fits."""
+    devices = tuple(Device("g", f"{n}", quarantine="Ü" * long, metadata="x" * long) for n in range(many))
+    classes = tuple(DeviceClass(f"c{n}", schema="x" * 50 * long) for n in range(30))
+    whole = Inventory(inventory.classes + classes, inventory.devices + devices, 2**63)
+    told = tellable(AgentSpec("h", inventory=whole)).inventory
+    assert len(encode_inventory(told)) <= INVENTORY_BYTES_MAX
+    assert told.devices == whole.devices[: len(told.devices)]
 
 
 def test_an_agent_that_is_gone_asks_no_more() -> None:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from edgerm.core.claims import Claim
+from edgerm.core.devices import Device, DeviceClass, Inventory
 from edgerm.core.errors import Conflict
 from edgerm.core.ids import AgentId, FrameworkId, OfferId, TaskId
 from edgerm.core.instant import Instant
 from edgerm.core.resources import parse
-from edgerm.core.scheduler import Accept, AgentSpec, Call, Decline, Offer, Offers, Revive, Status, Subscribed, Suppress
+from edgerm.core.scheduler import (
+    Accept,
+    AgentSpec,
+    Call,
+    Decline,
+    Offer,
+    Offers,
+    Request,
+    Revive,
+    Status,
+    Subscribed,
+    Suppress,
+)
+from edgerm.core.tasks import TaskState
 from edgerm.sdk.core.session import Session
 from edgerm.sdk.core.values import Broke, Heard, Make
+from edgerm.sdk.finding import find
 from edgerm.sdk.placing import Placer
 from edgerm.sdk.tasks import Task, docker_task, process_task
 from edgerm.wire.codec.infos import agent_spec, attributes_info
@@ -30,27 +46,31 @@ class Bench:
         self.offered = 0
 
     def subscribed(self) -> list[Call]:
-        return self._hear(Subscribed(FrameworkId("f"), 15.0))
+        return self.hear(Subscribed(FrameworkId("f"), 15.0))
 
-    def offer(self, *texts: str, executors: str | None = None, **attributes: str) -> list[Call]:
+    def made(self, text: str, agent: AgentSpec) -> Offer:
+        """An offer, which the placer is not told of."""
+        name, _, resources = text.partition(" ")
+        self.offered += 1
+        return Offer(OfferId(f"o{self.offered}"), FrameworkId("f"), "*", AgentId(name), parse(resources), agent)
+
+    def offer(
+        self, *texts: str, executors: str | None = None, agent: AgentSpec | None = None, **attributes: str
+    ) -> list[Call]:
         """An offer of each agent: "NAME cpus:1;mem:64"; all tell that they run these `executors`: "{process}"."""
         told = {} if executors is None else {"edgerm.executors": executors}
         info = attributes_info("host", told | attributes) if told or attributes else b""
-        offers = []
-        for text in texts:
-            name, _, resources = text.partition(" ")
-            self.offered += 1
-            offer_id = OfferId(f"o{self.offered}")
-            agent = agent_spec(AgentInfo.FromString(info)) if info else AgentSpec(name)
-            offers.append(Offer(offer_id, FrameworkId("f"), "*", AgentId(name), parse(resources), agent))
-        return self._hear(Offers(tuple(offers)))
+        known = agent or (agent_spec(AgentInfo.FromString(info)) if info else None)
+        offers = [self.made(text, known or AgentSpec(text.partition(" ")[0])) for text in texts]
+        return self.hear(Offers(tuple(offers)))
 
     def launch(self, *tasks: Task) -> list[Call]:
         for task in tasks:
             self.placer.launch(self.session, task)
         return [effect.call for effect in self.session.take() if isinstance(effect, Make)]
 
-    def _hear(self, event: Offers | Subscribed) -> list[Call]:
+    def hear(self, event: Offers | Subscribed) -> list[Call]:
+        """What is called for then."""
         effects = self.session.handle(Heard(1, event), NOW)
         return [effect.call for effect in effects if isinstance(effect, Make)]
 
@@ -234,3 +254,93 @@ def test_what_no_agent_meets_is_told(bench: Bench, constraints: tuple[str, ...],
     bench.offer("b cpus:1;mem:64", zone="b", line="2")
     lacking = bench.placer.lacking(waiting.task_id)
     assert lacking == words if words is None else (lacking or "").startswith(words)
+
+
+CORE = "siemens.com/isolated_core"
+
+
+def claiming(name: str, count: int = 1, of: str = CORE) -> Task:
+    """A task that claims so many devices."""
+    return process_task(name, ["/bin/true"], cpus=1, mem=1, claims=[f"{of}={count}"])
+
+
+def with_cores(*ids: str, problem: str = "") -> AgentSpec:
+    """An agent that offers these."""
+    devices = tuple(Device(CORE, device_id) for device_id in ids)
+    return AgentSpec("host", inventory=Inventory((DeviceClass(CORE, problem=problem),), devices))
+
+
+def told(calls: list[Call]) -> list[list[str]]:
+    """Who waits for devices, as the master is told each time."""
+    return [[one.task_id for one in call.waiting] for call in calls if isinstance(call, Request)]
+
+
+def accepted(calls: list[Call]) -> list[str]:
+    """The tasks that are launched."""
+    return [task.task_id for call in calls if isinstance(call, Accept) for task in call.tasks]
+
+
+def test_a_claim_goes_where_it_fits(bench: Bench) -> None:
+    """Two tasks do not get one device twice; what is left over waits, and the words name the class."""
+    assert told(bench.launch(claiming("t1", 2), claiming("t2", 2), claiming("t3"))) == [
+        ["t1"],
+        ["t1", "t2"],
+        ["t1", "t2", "t3"],
+    ]
+    calls = bench.offer(f"a cpus:9;mem:64;{CORE}:{{cpu1,cpu2,cpu3}}", agent=with_cores("cpu1", "cpu2", "cpu3"))
+    assert (accepted(calls), told(calls)) == (["t1", "t3"], [["t2"]])
+    assert bench.placer.lacking(TaskId("t2")) == (
+        f"it waits for {CORE}: claim {CORE!r} of class {CORE}: 2 exclusive asked for; of 3 there is 1 free"
+    )
+
+
+def test_a_class_that_no_agent_has(bench: Bench) -> None:
+    """The agent is refused for long: it will be offered again when it has more."""
+    bench.launch(claiming("t1"))
+    assert bench.placer.lacking(TaskId("t1")) == f"it waits for an offer with 1 of {CORE}"
+    [decline] = bench.offer("a cpus:9;mem:64")
+    assert isinstance(decline, Decline)
+    assert decline.refuse_s > 60
+    lacking = bench.placer.lacking(TaskId("t1"))
+    assert lacking == f"it waits for {CORE}: claim {CORE!r} of class {CORE}: the agent has no such class of devices"
+
+
+def test_a_class_whose_plugin_is_gone(bench: Bench) -> None:
+    """Where no other agent has it the task ends as an error that names the class; else it waits."""
+    bench.launch(claiming("t1"))
+    assert told(bench.offer("a cpus:9;mem:64", agent=with_cores(problem="its plugin is gone"))) == [[]]
+    [status] = bench.told
+    assert (status.task_id, status.state) == ("t1", TaskState.ERROR)
+    assert status.message.endswith(f"of class {CORE}: nothing of it can be claimed: its plugin is gone")
+    bench.offer("b cpus:9;mem:64", agent=with_cores())
+    bench.launch(claiming("t2"))
+    bench.offer("a cpus:9;mem:64", agent=with_cores(problem="its plugin is gone"))
+    assert len(bench.told) == 1
+
+
+def test_devices_of_several_offers_of_an_agent(bench: Bench) -> None:
+    """Each offer tells of its own devices; together they may do."""
+    bench.launch(claiming("t1", 2))
+    texts = [f"a cpus:9;mem:64;{CORE}:{{{device_id}}}" for device_id in ("cpu1", "cpu2")]
+    offers = [bench.made(text, with_cores(device_id)) for text, device_id in zip(texts, ("cpu1", "cpu2"), strict=True)]
+    assert accepted(bench.hear(Offers(tuple(offers)))) == ["t1"]
+    assert [found.task.task_id for found in find(offers, claiming("t2", 2))] == ["t2"]
+    with pytest.raises(Conflict, match="2 exclusive asked for; of 1 there is 1 free"):
+        claiming("t3", 2).on(offers[0])
+
+
+def test_who_waits_is_told_anew_after_each_subscription(bench: Bench) -> None:
+    """The master forgets it with the stream; a withdrawn task is not told."""
+    bench.launch(claiming("t1"), claiming("t2"))
+    bench.placer.withdraw(TaskId("t1"))
+    bench.session.handle(Broke(1, "gone"), NOW)
+    bench.session.tick(Instant(100.0, 100.0))
+    effects = bench.session.handle(Heard(2, Subscribed(FrameworkId("f"), 15.0)), Instant(100.0, 100.0))
+    assert told([effect.call for effect in effects if isinstance(effect, Make)]) == [["t2"]]
+
+
+def test_a_claim_reaches_the_task_info(bench: Bench) -> None:
+    """The master gets the claims; which devices they are is left to it."""
+    spec = claiming("t1", 2).on(bench.made(f"a cpus:9;mem:64;{CORE}:{{cpu1,cpu2}}", with_cores("cpu1", "cpu2")))
+    assert spec.claims == (Claim(CORE, CORE, 2),)
+    assert spec.resources == parse("cpus:1;mem:1")

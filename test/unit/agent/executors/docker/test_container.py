@@ -31,6 +31,21 @@ def body(
     return container.body_of(AGENT, spec, privileged=False, log_bytes=1000, cpus=cpus)
 
 
+def test_a_container_keeps_to_the_tasks_cpus() -> None:
+    """It runs on the CPUs that the task has; a parameter may choose among them, and asks for no others."""
+
+    def cpuset(cpus: tuple[int, ...], *asked: str) -> object:
+        container_spec = ContainerSpec("i", "host", parameters=tuple(("cpuset-cpus", each) for each in asked))
+        spec = LaunchSpec(KEY, "", (), (), Path("/s"), cpus=cpus, container=container_spec)
+        made = container.body_of(AGENT, spec, privileged=False, log_bytes=1000, cpus=8)
+        return made["HostConfig"].get("CpusetCpus")
+
+    assert (cpuset((2, 3, 6)), cpuset((2, 3), "3"), cpuset(()), cpuset((), "1")) == ("2-3,6", "3", None, "1")
+    for asked in ("4", "0-3", "x"):
+        with pytest.raises(LaunchFailed, match="the parameter cpuset-cpus"):
+            cpuset((2, 3), asked)
+
+
 @given(KEYS, KEYS)
 def test_labels_and_names_tell_tasks_apart(one: TaskKey, other: TaskKey) -> None:
     """A key comes back from its labels, and two keys never share a name that the engine would refuse."""

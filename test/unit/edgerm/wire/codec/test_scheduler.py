@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import calls, events, framework_ids, frameworks, offer_events
 
+from edgerm.core.claims import Claim, expression
 from edgerm.core.errors import EdgermError, Invalid, NotImplementedCall
-from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId
+from edgerm.core.ids import AgentId, ExecutorId, FrameworkId, OfferId, TaskId
 from edgerm.core.resources import parse
 from edgerm.core.scheduler import (
     REFUSE_DEFAULT_S,
     REFUSE_MAX_S,
+    WAITING_MAX,
     Accept,
     AgentSpec,
     Call,
@@ -27,7 +29,9 @@ from edgerm.core.scheduler import (
     Kill,
     Offer,
     Offers,
+    Request,
     Subscribed,
+    Waiting,
 )
 from edgerm.wire.codec.events import event_to_message
 from edgerm.wire.codec.infos import attributes_info
@@ -62,6 +66,17 @@ def test_a_call_survives_the_wire(call: Call, framework_id: FrameworkId) -> None
     message = CallMessage.FromString(data)
     assert call_from_message(message) == Reading(call)
     assert message.framework_id.value == framework_id
+
+
+def test_who_waits_survives_the_wire() -> None:
+    """Tasks that wait for devices, with their claims; too many of them are refused."""
+    claim = Claim("fast", "a/b", 2, (expression("k", "In", ["x"]),), shared=False, optional=True, config='{"c":1}')
+    call = Request(waiting=(Waiting(TaskId("t"), "cam", (claim, Claim("g", "g"))),))
+    message = call_to_message(call, FrameworkId("f"))
+    assert call_from_message(CallMessage.FromString(message.SerializeToString())) == Reading(call)
+    crowd = call_to_message(Request(waiting=call.waiting * (WAITING_MAX + 1)), FrameworkId("f"))
+    with pytest.raises(Invalid, match="at most 16"):
+        call_from_message(crowd)
 
 
 @given(frameworks(), st.none() | framework_ids, st.lists(st.text(max_size=3), max_size=2).map(tuple))
