@@ -103,7 +103,7 @@ class LocalFace:
         Fails at once where a claim cannot be served: nobody waits here.
         """
         name, claims = _id(request), check_all(_claims(request.get("claims")))
-        app = str(request.get("app") or name)
+        app = check_task_id(_text(request, "app")) if request.get("app") else name
         task = self._task(name)
         if task is None:
             task = await self._begin(name, claims, app)
@@ -112,7 +112,7 @@ class LocalFace:
         elif task.run.phase is not Phase.RUNNING or task.run.kill_asked:
             raise Unavailable(f"local grant {name!r} is being made or given back: ask again")
         holding = self._shell.core.grants.get(task.key)
-        setup = await self._devices.prepare(task.key, holding.records if holding else (), self._executor)
+        setup = await self._devices.setup(task.key, holding.records if holding else (), self._executor)
         return {"granted": [asdict(each) for each in task.record.task.granted], "setup": asdict(setup)}
 
     async def _begin(self, name: str, claims: tuple[Claim, ...], app: str) -> Task:
@@ -162,6 +162,9 @@ class LocalFace:
         permissions = request.get("permissions")
         if permissions is not None and not isinstance(permissions, dict):
             raise Invalid(f"permissions {permissions!r:.60} are no object: write an app's name and what it may have")
+        for app, given in (permissions or {}).items():
+            if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+                raise Invalid(f"permissions of {app[:60]!r} are {given!r:.60}: write a list of texts")
         await self._memories().create(_text(request, "name"), _text(request, "size"), _texts(request), permissions)
         return {}
 
@@ -221,14 +224,21 @@ def _texts(request: Object) -> tuple[str, ...]:
 def _claims(found: object) -> list[Claim]:
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise Invalid(f"claims {found!r:.60} are no list of objects")
+    if not found:
+        raise Invalid("claims are none: say what to take")
     return [_claim(each) for each in found]
 
 
 def _claim(found: Object) -> Claim:
     """A claim by the names of its fields; `expressions` and `config` as plain JSON."""
     kind, count, shared = found.get("type"), found.get("count", 1), found.get("shared")
+    optional, name = found.get("optional", False), found.get("name") or kind
     if not isinstance(kind, str):
         raise Invalid(f"a claim's type {kind!r:.60} is no text: name a class")
+    if not isinstance(name, str):
+        raise Invalid(f"claim of {kind[:80]!r}: name {name!r:.60} is no text")
+    if not isinstance(optional, bool):
+        raise Invalid(f"claim of {kind[:80]!r}: optional {optional!r:.60} is neither true nor false")
     if not isinstance(count, int) or isinstance(count, bool):
         raise Invalid(f"claim of {kind[:80]!r}: count {count!r:.60} is no natural number")
     if shared is not None and not isinstance(shared, bool):
@@ -237,13 +247,13 @@ def _claim(found: Object) -> Claim:
     if not isinstance(expressions, list) or not all(isinstance(each, dict) for each in expressions):
         raise Invalid(f"claim of {kind[:80]!r}: expressions {expressions!r:.60} are no list of objects")
     return Claim(
-        name=str(found.get("name") or kind),
+        name=name,
         type=kind,
         count=count,
         expressions=tuple(
             expression(each.get("key"), each.get("operator"), each.get("values")) for each in expressions
         ),
         shared=shared,
-        optional=bool(found.get("optional")),
+        optional=optional,
         config=json_text("config", found["config"]) if found.get("config") else "",
     )

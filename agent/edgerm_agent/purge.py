@@ -1,7 +1,8 @@
 """`edgerm agent --purge`: end all that a stopped agent still holds on this box, and remove its data.
 
-The order makes it safe to break off and repeat: first what runs ends, then the data go, the journal last of all: it
-alone tells which groups and containers are ours. What is left in the end is the directory itself with its lock file,
+The order makes it safe to break off and repeat: first what runs ends, then devices go home, shared memories are
+unmounted with what is in them, and the data go, the journal last of all: it alone tells which groups and containers are
+ours. What is left in the end is the directory itself with its lock file,
 which must stay (two files of one name would be two locks), and whatever there is not ours. Links are removed, never
 followed; a directory with something mounted below it is left alone.
 
@@ -21,31 +22,38 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from edgerm import logs
 from edgerm.core.errors import Conflict, EdgermError, Invalid
-from edgerm.core.ids import AgentId, TaskKey
+from edgerm.core.ids import AgentId
 from edgerm.store.datadir import LOCK_NAME, explained, lock_alone
 from edgerm.store.sqlite import SqliteStore
+from edgerm.transport.local import SOCKET
 from edgerm_agent import engines, host
 from edgerm_agent.config import Config
-from edgerm_agent.core.effects import GiveBack
-from edgerm_agent.core.events import Event, GivenBack
 from edgerm_agent.core.records import GrantRecord, Phase, RunRecord, executors_of
 from edgerm_agent.devices.hostfs import doors
 from edgerm_agent.devices.loader import load
 from edgerm_agent.devices.manager import Devices
+from edgerm_agent.devices.outside import connect
+from edgerm_agent.devices.returning import give_back_all
+from edgerm_agent.devices.shm.memories import Memories, mounted
+from edgerm_agent.devices.shm.plugin import BASE
 from edgerm_agent.journal import JOURNAL, inspect
 from edgerm_agent.keeper import members
 from edgerm_agent.roster import DOCKER, NO_PACKAGE, Roster
 
 FOLDERS: Final = ("sandboxes", "blobs", "wasm-code", "devices")
-FILES: Final = tuple(
-    f"{name}.{suffix}" for name in ("keeper", "wasm-host", "wasm-host-2") for suffix in ("sock", "log", "lock")
+FILES: Final = (
+    SOCKET,  # that a killed agent left
+    *(f"{name}.{suffix}" for name in ("keeper", "wasm-host", "wasm-host-2") for suffix in ("sock", "log", "lock")),
 )
 LAST: Final = (f"{JOURNAL}-wal", f"{JOURNAL}-shm", f"{JOURNAL}-journal", JOURNAL)
 END_S = 30.0
 LEFT_SHOWN = 20
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 REMEDY: Final = "name the agent's directory with --data-dir"
+
+log = logs.get("agent.purge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +69,15 @@ class Found:
     size_bytes: int
     foreign: tuple[str, ...]  # entries that are not the agent's: they stay
     grants: tuple[GrantRecord, ...] = ()  # devices that tasks may have
+    memories: tuple[str, ...] = ()  # shared memories that are mounted, by name
 
     def __str__(self) -> str:
         kinds = f" ({', '.join(sorted(self.executors))})" if self.executors else ""
+        memories = f"shared memories with all that is in them ({', '.join(self.memories)}), " if self.memories else ""
         return (
             f"agent {self.agent_id} in {self.path}: {self.live_tasks} live tasks{kinds} with what holds them, "
-            f"{self.sandboxes} sandboxes, {self.blobs} blobs, its journal and its id; {self.size_bytes:,} bytes"
+            f"{memories}{self.sandboxes} sandboxes, {self.blobs} blobs, its journal and its id; "
+            f"{self.size_bytes:,} bytes"
         )
 
 
@@ -158,6 +169,7 @@ def _look(path: Path) -> Found:
         sum(_sizes(path)),
         tuple(name for name in names if name not in {LOCK_NAME, *FILES, *LAST, *FOLDERS}),
         tuple(record for record in records if isinstance(record, GrantRecord)),
+        mounted(doors(path / "devices")("shm"), BASE),
     )
 
 
@@ -187,6 +199,7 @@ async def _end(found: Found, settings: Config) -> list[str]:
         left += await asyncio.to_thread(_end_strays, found.path)
         left += await _end_containers(found, settings)
         left += await give_back(found, settings) if not left else ()
+        left += await end_memories(found.path) if not left else ()
         left += await asyncio.to_thread(roster.clear_groups)  # with the networks, from which interfaces are home now
     finally:
         await roster.close()
@@ -211,7 +224,10 @@ def _end_strays(path: Path) -> list[str]:
 
 
 async def _end_containers(found: Found, settings: Config) -> list[str]:
-    """Remove the containers with this agent's label, also of tasks that the journal does not know any more."""
+    """Remove the containers with this agent's label, also of tasks that the journal does not know any more.
+
+    And the image that was made for those that hold networks, if no other agent's container uses it.
+    """
     needed, address = DOCKER in found.executors, settings.executors.docker.address
     if not engines.is_there(address) and not needed:
         return []
@@ -223,37 +239,35 @@ async def _end_containers(found: Found, settings: Config) -> list[str]:
         return [f"perhaps containers with the label edgerm.agent={found.agent_id}: {NO_PACKAGE}"] if needed else []
     executor = DockerExecutor(found.agent_id, address)
     try:
-        return await _try(f"containers with the label edgerm.agent={found.agent_id}", executor.end_tasks())
+        left = await _try(f"containers with the label edgerm.agent={found.agent_id}", executor.end_tasks())
+        return left or await _try("the image of containers that hold networks", executor.remove_images())
     finally:
         await executor.close()
 
 
 async def give_back(found: Found, settings: Config) -> list[str]:
-    """Devices of tasks, all of which have ended, become as they were; what is not, a line each."""
-    tasks: dict[TaskKey, list[GrantRecord]] = {}
-    for grant in found.grants:
-        tasks.setdefault(grant.key, []).append(grant)
-    if not tasks:
+    """Devices of tasks, all of which have ended, become as they were; what is not, a line each.
+
+    Of a class that no plugin carries there is nobody who could do that, now or later.
+    """
+    if not found.grants:
         return []
-    devices, events = Devices(), asyncio.Queue[Event]()
-    load(settings.devices, doors(found.path / "devices"), devices)
-    await devices.first()
-    devices.begin(events.put_nowait)
-    for key, grants in tasks.items():
-        devices.give_back(GiveBack(key, tuple(grants)))
-    left: list[str] = []
+    devices = Devices()
     try:
-        async with asyncio.timeout(END_S * len(tasks)):
-            while tasks:
-                event = await events.get()
-                if isinstance(event, GivenBack) and event.key in tasks:
-                    del tasks[event.key]
-                    left += [f"a device of {name}: {evidence}" for name, evidence in event.evidence.items()]
-    except TimeoutError:
-        left += [f"devices of task {key}: their plugins do not answer" for key in tasks]
+        load(settings.devices, doors(found.path / "devices"), devices)
+        connect(settings.devices, devices)
+        await devices.first()
+        for name in {grant.name for grant in found.grants if not devices.knows(grant.name)}:
+            log.warning("no plugin takes back the devices of a class", name=name)
+        return await give_back_all(devices, [grant for grant in found.grants if devices.knows(grant.name)])
     finally:
         await devices.close()
-    return left
+
+
+async def end_memories(path: Path, base: str = BASE) -> list[str]:
+    """Unmount the shared memories that this agent made; those that stay, a line each."""
+    host = doors(path / "devices")("shm")
+    return await Memories((), host, base).end_all() if host.notes.keys() else []
 
 
 # --- remove -----------------------------------------------------------------------------------------------------

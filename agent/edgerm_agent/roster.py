@@ -186,6 +186,10 @@ class Roster:
 
     def clear_orphans(self, known: Collection[TaskKey]) -> None:
         """Kill and remove what is in groups of tasks that nobody knows, and their networks; blocks."""
+        self._kill_orphans(known)
+        self._process.clear_networks(known)
+
+    def _kill_orphans(self, known: Collection[TaskKey]) -> None:
         for group in self._cgroups.orphans(known):
             log.info("the group of a task that nobody knows is removed", group=str(group))
             with suppress(EdgermError, OSError):
@@ -194,7 +198,6 @@ class Roster:
         for threads in self._cgroups.orphan_threads(known):
             with suppress(EdgermError, OSError):
                 threads.remove()
-        self._process.clear_networks(known)
 
     async def instance(self, name: str) -> str:
         """What is behind an executor now, started if there is none and it is ours. Raises `Unavailable`.
@@ -244,7 +247,7 @@ class Roster:
             log.info("an executor sleeps: it has no task", executor=name)
 
     async def end_tasks(self) -> None:
-        """End all tasks and the processes that hold them; no group of ours is left."""
+        """End all tasks and the processes that hold them. Networks stay until `clear_groups`: devices may be in one."""
         for task in self._tasks():
             task.cancel()
         kinds = self.executors.values()
@@ -252,7 +255,7 @@ class Roster:
         for result in results:
             if isinstance(result, BaseException):
                 log.warning("tasks could not be ended", error=str(result))
-        await asyncio.to_thread(self.clear_groups)
+        await asyncio.to_thread(self._kill_orphans, ())
 
     async def close(self) -> None:
         """Leave the executors; their tasks go on."""

@@ -35,6 +35,7 @@ from edgerm_agent.core.records import Record, RunRecord, executors_of, is_local
 from edgerm_agent.devices import loader, outside
 from edgerm_agent.devices.hostfs import doors
 from edgerm_agent.devices.manager import Devices
+from edgerm_agent.devices.returning import give_back_all
 from edgerm_agent.executors.local import LocalExecutor
 from edgerm_agent.executors.users import own_name
 from edgerm_agent.input import Inputs
@@ -52,6 +53,8 @@ from edgerm_agent.stats import Usages
 from edgerm_agent.tasks import Tasks
 from edgerm_agent.telling import Telling
 
+GIVE_BACK_S = 10.0  # at the end of all tasks; who waits for that has no more patience
+
 log = logs.get("agent.running")
 
 
@@ -63,11 +66,20 @@ class Running:
     shell: AgentShell
     roster: Roster
     tasks: Tasks
+    devices: Devices
 
     async def end_tasks(self) -> None:
-        """End all tasks and what holds them; nothing more is started. The journal learns of it at the next start."""
+        """End all tasks and what holds them, and give their devices back; nothing more is started.
+
+        The journal learns of it at the next start.
+        """
         await self.tasks.close()
         await self.roster.end_tasks()
+        grants = [each for holding in self.shell.core.grants.values() for each in holding.records]
+        for left in await give_back_all(self.devices, grants, GIVE_BACK_S):
+            log.warning("a device is not as it was", left=left)
+        for left in await asyncio.to_thread(self.roster.clear_groups):
+            log.warning("something of a task is left", left=left)
 
 
 @asynccontextmanager
@@ -99,7 +111,7 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
         devices = await _devices(stack, settings, data.path, roster)
         telling = Telling(settings, data.path, port, findings.enforced, devices.plain_cpus())
         core = Agent(_identity(life, telling.spec(), settings), records, settings.executors.idle_s)
-        await asyncio.to_thread(roster.clear_orphans, {*core.tasks, *core.grants, *findings.held})
+        await asyncio.to_thread(roster.clear_orphans, {*core.present, *findings.held})
         shell = AgentShell(core, journal.write)
         tasks = await _compose(stack, settings, data.path, shell, roster, life.agent_id, devices)
         stack.push_async_callback(shell.close)
@@ -118,7 +130,7 @@ async def running(settings: Config, lifeline: int | None = None) -> AsyncIterato
             shell.post(ExecutorFound(name, later.instances.get(name), later.held))
 
         roster.watch(lambda name, instance: shell.post(InstanceChanged(name, instance)), found)
-        yield Running(life.agent_id, shell, roster, tasks)
+        yield Running(life.agent_id, shell, roster, tasks, devices)
 
 
 async def _devices(stack: AsyncExitStack, settings: Config, data_path: Path, roster: Roster) -> Devices:

@@ -195,25 +195,21 @@ class Tasks:
 
     async def _prepare(self, effect: Start, executor: Executor, starting: _Starting) -> Setup:
         """What its devices give it. Raises `LaunchFailed`; then the core asks for them back."""
-
-        async def attempt() -> Setup:
-            work = asyncio.ensure_future(self._devices.prepare(effect.key, effect.grants, executor))
-            unwanted = asyncio.ensure_future(starting.unwanted.wait())
-            try:
-                await asyncio.wait({work, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-                if unwanted.done():
-                    await asyncio.wait({work}, timeout=FINISH_S)
-                starting.check()
-                return work.result()
-            finally:
-                unwanted.cancel()
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-
+        key, grants = effect.key, effect.grants
+        work = asyncio.ensure_future(self._insist(key, lambda: self._devices.prepare(key, grants, executor), START_S))
+        unwanted = asyncio.ensure_future(starting.unwanted.wait())
         try:
-            return await self._insist(effect.key, attempt, START_S)
+            await asyncio.wait({work, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            if unwanted.done():
+                await asyncio.wait({work}, timeout=FINISH_S)
+            starting.check()
+            return work.result()
         except EdgermError as error:
             raise LaunchFailed(str(error)) from error
+        finally:
+            unwanted.cancel()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     async def _spec_surely(self, key: TaskKey, task: TaskSpec, setup: Setup) -> LaunchSpec:
         """What to start; a blob that is gone is fetched again. Raises `LaunchFailed`."""

@@ -14,6 +14,7 @@ from enum import Enum
 from functools import lru_cache
 
 from edgerm.core.errors import Invalid
+from edgerm.core.resources import MESOS_RESOURCES
 from edgerm.core.texts import utf8_bytes
 
 CLAIMS_MAX = 64  # of one task
@@ -36,6 +37,8 @@ class Operator(Enum):
     NOT_IN = "NotIn"
     CONTAINS = "Contains"
     NOT_CONTAINS = "NotContains"
+
+    __hash__ = object.__hash__  # there is one of each; filters are looked up often
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ _OPERATORS: Mapping[str, Operator] = {operator.value: operator for operator in O
 def _check(claim: Claim) -> None:
     _check_text("the name of a claim", claim.name, NAME_BYTES_MAX)
     _check_text("the class of a claim", claim.type, NAME_BYTES_MAX)
+    if claim.type in MESOS_RESOURCES:
+        raise Invalid(f"{claim.type} is no class of devices: ask for it among the task's resources")
     if isinstance(claim.count, bool) or not isinstance(claim.count, int) or not 0 <= claim.count <= COUNT_MAX:
         raise Invalid(f"{shown(claim.count)} is no number of devices from 0 to {COUNT_MAX}")
     if len(claim.expressions) > EXPRESSIONS_MAX:
@@ -180,7 +185,7 @@ def _check_text(what: str, text: object, max_bytes: int) -> None:
 
 def _read(what: str, text: str) -> object:
     try:
-        value: object = json.loads(text, parse_constant=_no_number)
+        value: object = _READER.decode(text)
         _Walk().check(what, value, DEPTH_MAX)
     except (ValueError, RecursionError) as error:
         if isinstance(error, Invalid):
@@ -193,6 +198,12 @@ def _no_number(text: str) -> object:
     raise Invalid(f"{text} is no number")
 
 
+_READER = json.JSONDecoder(parse_constant=_no_number)  # one for all: making one takes longer than what it reads
+
+
+_SCALARS = (str, int, float)
+
+
 class _Walk:
     """Goes through a value that may be deep, endless, or not for JSON."""
 
@@ -201,28 +212,34 @@ class _Walk:
 
     def check(self, what: str, value: object, depth: int) -> None:
         """Raises `Invalid`, naming `what`, for the first part that does not do."""
-        self._left -= 1
+        self._left -= len(value) + 1 if isinstance(value, list | tuple) else 1
         if depth < 0 or self._left < 0:
             raise Invalid(f"{what}: nested deeper than {DEPTH_MAX}, or more than {PARTS_MAX} parts")
-        if isinstance(value, Mapping):
+        if isinstance(value, _SCALARS):
+            self._check_scalar(what, value)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                if isinstance(inner, _SCALARS):  # most are
+                    self._check_scalar(what, inner)
+                else:
+                    self._left += 1  # it counts itself
+                    self.check(what, inner, depth - 1)
+        elif isinstance(value, Mapping):
             for key, inner in value.items():
                 if not isinstance(key, str):
                     raise Invalid(f"{what}: key {shown(key)} is no text; write it in quotes")
                 self._check_scalar(what, key)
                 self.check(f"{what}.{key[:40]}", inner, depth - 1)
-        elif isinstance(value, list | tuple):
-            for inner in value:
-                self.check(what, inner, depth - 1)
         else:
-            self._check_scalar(what, value)
+            raise Invalid(f"{what}: {shown(value)} is no text, number, boolean, list or mapping; put it in quotes")
 
     @staticmethod
-    def _check_scalar(what: str, value: object) -> None:
-        if not isinstance(value, str | int | float):
-            raise Invalid(f"{what}: {shown(value)} is no text, number, boolean, list or mapping; put it in quotes")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Invalid(f"{what}: {value} is no number")
-        if isinstance(value, int) and value.bit_length() > NUMBER_BITS_MAX:
+    def _check_scalar(what: str, value: str | int | float) -> None:
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+                raise Invalid(f"{what}: {value[:40]!r} is no Unicode text")
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                raise Invalid(f"{what}: {value} is no number")
+        elif value.bit_length() > NUMBER_BITS_MAX:
             raise Invalid(f"{what}: a number of {value.bit_length()} bits; at most {NUMBER_BITS_MAX} are allowed")
-        if isinstance(value, str) and not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
-            raise Invalid(f"{what}: {value[:40]!r} is no Unicode text")

@@ -15,8 +15,6 @@ from edgerm.core.resources import Amount, ResourceKey, Resources
 DEVICES_MAX = 2000  # of one agent
 CLASSES_MAX = 256  # likewise
 INVENTORY_BYTES_MAX = 512 * 1024  # of all that an agent says of its devices, encoded: a join and a row hold it
-MESOS_RESOURCES = frozenset({"cpus", "mem", "disk", "ports", "gpus"})
-"""Names that have a meaning of their own: no device may be called so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,10 @@ class Table:
         for expression in expressions:
             values, by_row = self._column(expression.key)
             try:
-                found = list(map(predicate(expression), values))
+                found = [*map(predicate(expression), values)]
             except Invalid as error:
                 raise Invalid(f"{who}: {error}") from None
-            if not all(found):
+            if False in found:
                 passing = [before and found[value] for before, value in zip(passing, by_row, strict=True)]
         return passing
 
@@ -108,23 +108,22 @@ def _name(value: object) -> object:
 def predicate(expression: Expression) -> Predicate:
     """The filter, ready to be asked of many values."""
     values = values_of(expression)
-    if expression.operator is Operator.IN:
-        return _in(values)
-    if expression.operator is Operator.NOT_IN:
-        holds = _in(values)
-        return lambda value: not holds(value)
+    if expression.operator in (Operator.IN, Operator.NOT_IN):
+        return _in(values, expression.operator is Operator.IN)
     return _contains(expression, values)
 
 
-def _in(values: list[object]) -> Predicate:
-    """Whether the whole value is one of these."""
+def _in(values: list[object], wanted: bool) -> Predicate:
+    """Whether it is `wanted` that the whole value is one of these."""
     plain, others = _sorted_out(values)
 
     def holds(value: object) -> bool:
         if type(value) in _PLAIN:
-            return value in plain
+            return (value in plain) is wanted
+        if not others:
+            return not wanted
         whole = value.whole if isinstance(value, _Listed) else value
-        return any(same(whole, other) for other in others)
+        return any(same(whole, other) for other in others) is wanted
 
     return holds
 
@@ -135,10 +134,11 @@ def _contains(expression: Expression, values: list[object]) -> Predicate:
     plain, others = _sorted_out(values)
 
     def in_list(value: _Listed) -> bool:
+        holds = plain <= value.plain if all_of_them else plain.isdisjoint(value.plain)
+        if not (holds and others):
+            return holds
         found = (any(same(one, part) for part in value.others) for one in others)
-        if all_of_them:
-            return plain <= value.plain and all(found)
-        return plain.isdisjoint(value.plain) and not any(found)
+        return all(found) if all_of_them else not any(found)
 
     def in_map(value: Mapping[str, object]) -> bool:
         found = []
@@ -168,8 +168,10 @@ def _refusal(expression: Expression, there: str) -> str:
     return f"{expression.operator.value} cannot be asked of {expression.key[:80]!r}: there is {there}"
 
 
-def _sorted_out(values: Iterable[object]) -> tuple[frozenset[object], tuple[object, ...]]:
+def _sorted_out(values: list[object]) -> tuple[frozenset[object], tuple[object, ...]]:
     """Texts and numbers as a set, whose 4 is 4.0; lists, objects, and what no metadata has, as they are."""
+    if _PLAIN.issuperset(map(type, values)):
+        return frozenset(values), ()
     plain: list[object] = []
     others: list[object] = []
     for value in values:

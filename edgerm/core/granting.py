@@ -34,7 +34,7 @@ def fit(claims: Sequence[Claim], left: Resources, agent: AgentSpec) -> Fit | Mis
     free = {
         (device.name, device.id)
         for device in agent.inventory.devices
-        if device.id in keys.get((device.name, device.shared), ()) and device.offered
+        if (of := keys.get((device.name, device.shared))) and device.id in of and device.offered
     }
     found = match(claims, agent.inventory, free)
     if isinstance(found, Mismatch):

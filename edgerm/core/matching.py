@@ -150,10 +150,17 @@ class _Market:
         for index, kind in enumerate(self._kinds):
             if not lacking:
                 break
-            if kind & active and self._free[index] and not self._taken[index]:
-                in_vain = self._augment(index, kind & active, active)
-                active &= ~in_vain  # no way leads from these to one that lacks something, nor will
-                lacking -= not in_vain
+            reach = kind & active
+            if not (reach and self._free[index]) or self._taken[index]:
+                continue
+            direct = reach & self._wanting
+            if direct:
+                self._give(_lowest(direct), index)
+                lacking -= 1
+                continue
+            in_vain = self._augment(index, reach, active)
+            active &= ~in_vain  # no way leads from these to one that lacks something, nor will
+            lacking -= not in_vain
         return next((number for number in mine if self._lacks[number]), None)
 
     def granted(self, count: int) -> list[Granted]:
@@ -170,7 +177,7 @@ class _Market:
         claim, pool = self._claims[number], "shared" if self._pools[number] else "exclusive"
         ours = [index for index, device in enumerate(self._devices) if device.shared == self._pools[number]]
         if not ours:
-            return f"{_called(claim)}: {claim.count} {pool} asked for, but the class has no {pool} ones here"
+            return f"{_called(claim)}: {claim.count} {pool} asked for; there is no {pool} one to be had here"
         free = [index for index in ours if self._free[index]]
         fitting = sum(self._kinds[index] >> number & 1 for index in free)
         asked = f"{_called(claim)}: {claim.count} {pool} asked for"
@@ -210,10 +217,11 @@ class _Market:
             self._give(number, index)
 
     def _augment(self, index: int, reach: int, active: int) -> int:
-        """Give the device to a claim, through others if need be; else the claims that were asked, all in vain."""
-        visited, last = reach, reach & self._wanting
+        """Give the device to one of these claims, which has all that it asks for, if one of its own can go on to
+        another, and so on to one that lacks something; else the claims that were asked, all in vain."""
+        visited, last = reach, 0
         came: dict[int, tuple[int, int]] = {}  # by claim: whose device could go over to it, and of which kind
-        queue = [] if last else [*_bits(reach)]
+        queue = [*_bits(reach)]
         for number in queue:
             for kind in self._given[number]:
                 others = kind & active & ~visited
@@ -228,7 +236,7 @@ class _Market:
                 break
         if not last:
             return visited
-        self._shift(next(_bits(last)), came, index)
+        self._shift(_lowest(last), came, index)
         return 0
 
     def _shift(self, number: int, came: Mapping[int, tuple[int, int]], index: int) -> None:
@@ -246,6 +254,7 @@ class _Market:
 
     def _give(self, number: int, index: int) -> None:
         self._given[number].setdefault(self._kinds[index], []).append(index)
+        self._taken[index] = not self._pools[number]
         self._count_off(number)
 
     def _count_off(self, number: int) -> None:
@@ -271,6 +280,9 @@ class _Market:
 
 def _bits(mask: int) -> Iterator[int]:
     while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+        yield _lowest(mask)
+        mask &= mask - 1
+
+
+def _lowest(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1

@@ -17,6 +17,8 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 Amount: TypeAlias = "int | Ranges | frozenset[str]"
 """Thousandths of a unit (a scalar), ranges, or a set of items."""
 
+MESOS_RESOURCES = frozenset({"cpus", "mem", "disk", "ports", "gpus"})
+"""Names that have a meaning of their own: no device may be called so."""
 MILLI = 1000
 SCALAR_MAX_MILLI = 2**50  # up to here thousandths come back from a double of whole units as they were
 RANGES_MAX = 10_000

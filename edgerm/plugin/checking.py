@@ -1,4 +1,4 @@
-"""What an inventory must be before anybody hears of it: names, ids, bounds. Pure.
+"""What an inventory must be before anybody hears of it, and a setup before a task gets it: names, ids, bounds. Pure.
 
 What does not live here: what is done with one that is refused, and whether metadata keep to their schema, which takes
 a library (`edgerm_agent.devices`, `edgerm.testing.conformance`).
@@ -11,20 +11,32 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NoReturn
 
-from edgerm.core.devices import MESOS_RESOURCES, Device, DeviceClass, Inventory
+from edgerm.core.devices import (
+    CLASSES_MAX,
+    DEVICES_MAX,
+    INVENTORY_BYTES_MAX,
+    Device,
+    DeviceClass,
+    Inventory,
+)
 from edgerm.core.errors import Invalid
 from edgerm.core.metadata import read, to_text
+from edgerm.core.resources import MESOS_RESOURCES
+from edgerm.plugin.device import DeviceNode, Mount, Setup
 
-CLASSES_MAX = 256  # of a plugin
-DEVICES_MAX = 4096  # likewise
 KEYS_MAX = 64  # of a class's config
 GIVES_MAX = 256  # of a device
 WORDS_MAX = 300  # characters of a problem, and of each thing that a device gives
+PARTS_MAX = 1024  # of a setup: variables, mounts and so on, each
+VALUE_MAX = 64 << 10  # characters of a variable's value, and of a label's
+PATH_MAX = 4095  # bytes (limits.h)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,127}")
 _ID = re.compile(r"[!-~]{1,255}")
 _APART = frozenset(",;{}\"'")  # they would end an id where it is written in a text
 _KEY = re.compile(r"[!-~]{1,128}")
+_RIGHTS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}")
+_CDI = re.compile(r"[A-Za-z0-9_.\-]{1,128}/[A-Za-z0-9_.\-]{1,128}=[A-Za-z0-9_.:\-]{1,255}")
 
 
 def name_fits(name: str) -> bool:
@@ -61,7 +73,16 @@ def checked(inventory: Inventory, taken: Collection[str] = ()) -> Inventory:
             _refuse(device, "its id stands twice; it is unique within its class")
         ids.add((device.name, device.id))
         devices.append(_device(device))
+    if (said := sum(len(device.metadata) for device in devices)) > INVENTORY_BYTES_MAX:
+        raise Invalid(f"metadata of {said} characters in all; at most {INVENTORY_BYTES_MAX} are allowed")
     return Inventory(tuple(classes.values()), tuple(devices), inventory.generation)
+
+
+def nameable(inventory: Inventory, taken: Collection[str] = ()) -> Inventory:
+    """Of one that is refused its classes that can be told, by their names alone."""
+    names = dict.fromkeys(each.name for each in inventory.classes[:CLASSES_MAX])
+    known = (name for name in names if name_fits(name) and name not in MESOS_RESOURCES and name not in taken)
+    return Inventory(tuple(map(DeviceClass, known)))
 
 
 def _class(found: DeviceClass, taken: Collection[str]) -> DeviceClass:
@@ -108,3 +129,54 @@ def check_config(its: DeviceClass, claim: str, config: Mapping[str, object]) -> 
         if key not in its.config_keys:
             known = f"it knows {', '.join(its.config_keys)}" if its.config_keys else "it has no config"
             raise Invalid(f"claim {claim!r}: {its.name} does not know the config key {str(key)[:80]!r}; {known}")
+
+
+# --- setups -------------------------------------------------------------------------------------------------------
+
+
+def check_setup(setup: Setup) -> None:
+    """Raises `Invalid` for a part that no task can have, naming it."""
+    parts = (setup.env, setup.mounts, setup.nodes, setup.cpus, setup.chips, setup.annotations, setup.cdi_names)
+    if (most := max(map(len, parts))) > PARTS_MAX:
+        raise Invalid(f"{most} things of one kind; at most {PARTS_MAX} are allowed")
+    for name, value in setup.env:
+        if not name or "=" in name or "\0" in name + value or len(value) > VALUE_MAX:
+            raise Invalid(
+                f"variable {name[:80]!r}: a name without '=', a value of at most {VALUE_MAX}, both without NUL"
+            )
+    for name, value in setup.annotations:
+        if not name or "\0" in name + value or len(value) > VALUE_MAX:
+            raise Invalid(f"label {name[:80]!r}: a name, and a value of at most {VALUE_MAX}, both without NUL")
+    for mount in setup.mounts:
+        _check_mount(mount)
+    for node in setup.nodes:
+        _check_node(node)
+    for cdi_name in setup.cdi_names:
+        if not _CDI.fullmatch(cdi_name):
+            raise Invalid(f"CDI name {cdi_name[:80]!r}: write VENDOR/CLASS=NAME")
+    if any(cpu < 0 for cpu in setup.cpus) or list(setup.cpus) != sorted({*setup.cpus}):
+        raise Invalid(f"CPUs {str(setup.cpus)[:80]}: each once, ascending")
+
+
+def _check_mount(mount: Mount) -> None:
+    wrong = _no_path(mount.container_path) or ("" if mount.named else _no_path(mount.source))
+    if wrong or not mount.source or mount.container_path.strip("/") == "":
+        why = wrong or "it has no source, or would hide all that the task has"
+        raise Invalid(f"mount {mount.source[:80]!r} at {mount.container_path[:80]!r}: {why}")
+
+
+def _check_node(node: DeviceNode) -> None:
+    wrong = _no_path(node.host_path) or _no_path(node.container_path)
+    if not wrong and not _RIGHTS.fullmatch(node.permissions):
+        wrong = f"permissions {node.permissions[:20]!r}: some of r, w and m, each once"
+    if wrong:
+        raise Invalid(f"device node {node.host_path[:80]!r} at {node.container_path[:80]!r}: {wrong}")
+
+
+def _no_path(path: str) -> str:
+    """Why this is none that leads to one place; empty: it is."""
+    if not path.startswith("/"):
+        return f"{path[:80]!r} is no absolute path"
+    if "\0" in path or ".." in path.split("/") or len(path.encode(errors="replace")) > PATH_MAX:
+        return f"a path of at most {PATH_MAX} bytes, without NUL and .."
+    return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from edgerm.core.devices import Inventory
 from edgerm.plugin.device import Grant, NotClean, Setup
@@ -22,14 +23,12 @@ class RemotePlugin:
         self.name = name
         self._client = GrpcClient(path, SERVICE)
 
-    async def watch(self) -> AsyncIterator[Inventory]:
+    async def watch(self) -> AsyncGenerator[Inventory, None]:
         """As the plugin's; raises when it is gone."""
-        try:
-            await self._client.call("Describe", plugin_pb2.DescribeRequest(), plugin_pb2.DescribeResponse, DESCRIBE_S)
-            async for message in self._client.stream("Watch", plugin_pb2.WatchRequest(), infos_pb2.Inventory):
+        await self._client.call("Describe", plugin_pb2.DescribeRequest(), plugin_pb2.DescribeResponse, DESCRIBE_S)
+        async with aclosing(self._client.stream("Watch", plugin_pb2.WatchRequest(), infos_pb2.Inventory)) as messages:
+            async for message in messages:
                 yield inventory_of(message.classes, message.devices)
-        finally:
-            await self._client.close()
 
     async def prepare(self, grant: Grant) -> Setup:
         """As the plugin's."""

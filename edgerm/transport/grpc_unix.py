@@ -7,8 +7,9 @@ there are (`edgerm.plugin_rpc`, `edgerm_agent.devices.kubelet`).
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,11 @@ from edgerm.core.errors import Conflict, EdgermError, Invalid, NotFound, NotImpl
 M = TypeVar("M", bound=Message)
 SOCKET_BYTES_MAX = 107  # of a socket's path (unix(7)), without the NUL
 STOP_S = 1.0
-_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 1000)]
+_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),  # else a new channel waits as long as an old one that nobody answered
+]
 _CODES = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -33,46 +38,58 @@ _ERRORS = {code: error for error, code in _CODES.items()}
 
 
 class GrpcClient:
-    """One service behind one socket. Errors of the other side come as ours: Invalid, Conflict, …, else Unavailable."""
+    """One service behind one socket. Errors of the other side come as ours: Invalid, Conflict, …, else Unavailable.
+
+    Each call has a channel of its own: they are few, and so none waits or ends because of what became of another.
+    """
 
     def __init__(self, path: str, service: str) -> None:
         self._path = path
         self._service = service
-        self._channel: grpc.aio.Channel | None = None
 
     def _open(self) -> grpc.aio.Channel:
-        """A channel belongs to the loop that it was made in."""
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS)
-        return self._channel
+        return grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS)
 
     async def call(self, method: str, request: Message, answer: type[M], within_s: float) -> M:
         """Ask once."""
-        asked = self._open().unary_unary(
-            f"/{self._service}/{method}",
-            request_serializer=_encode,
-            response_deserializer=answer.FromString,
-        )
-        try:
-            found: M = await asked(request, timeout=within_s)
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(method, error) from None
-        return found
+        async with self._open() as channel:
+            asked = channel.unary_unary(
+                f"/{self._service}/{method}",
+                request_serializer=_encode,
+                response_deserializer=answer.FromString,
+            )
+            try:
+                found: M = await asked(request, timeout=within_s)
+            except grpc.aio.AioRpcError as error:
+                raise self._ours(method, error) from None
+            except asyncio.CancelledError:
+                raise self._cut_off(method) from None
+            return found
 
-    async def stream(self, method: str, request: Message, answer: type[M]) -> AsyncIterator[M]:
+    async def stream(self, method: str, request: Message, answer: type[M]) -> AsyncGenerator[M, None]:
         """Ask once, and hear for as long as the other side speaks."""
-        asked = self._open().unary_stream(
-            f"/{self._service}/{method}",
-            request_serializer=_encode,
-            response_deserializer=answer.FromString,
-        )(request)
-        try:
-            async for message in asked:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(method, error) from None
-        finally:
-            asked.cancel()
+        async with self._open() as channel:
+            asked = channel.unary_stream(
+                f"/{self._service}/{method}",
+                request_serializer=_encode,
+                response_deserializer=answer.FromString,
+            )(request)
+            try:
+                async for message in asked:
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                raise self._ours(method, error) from None
+            except asyncio.CancelledError:
+                raise self._cut_off(method) from None
+            finally:
+                asked.cancel()
+
+    def _cut_off(self, method: str) -> BaseException:
+        """gRPC says alike that we are cancelled, and that the other side says CANCELLED."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return asyncio.CancelledError()
+        return Unavailable(f"the plugin at {self._path} does not answer {method}: the call was cut off")
 
     def _ours(self, method: str, error: grpc.aio.AioRpcError) -> EdgermError:
         known = _ERRORS.get(error.code(), Unavailable)
@@ -82,12 +99,6 @@ class GrpcClient:
             "nobody serves it" if error.code() is grpc.StatusCode.UNAVAILABLE else error.details() or error.code().name
         )
         return Unavailable(f"the plugin at {self._path} does not answer {method}: {why}")
-
-    async def close(self) -> None:
-        """End all that is under way."""
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,8 @@ class GrpcServer:
     async def listen(cls, path: str, service: str, calls: dict[str, Unary | Stream]) -> GrpcServer:
         """Serve at `path`, in place of a socket that nobody serves any more.
 
-        Raises `Conflict` if somebody does, or if something else lies there, `Invalid` for a path that is too long.
+        Raises `Conflict` if somebody does, or if something else lies there, `Invalid` for a path that is too long,
+        `Unavailable` for a directory where no socket can be made.
         """
         if len(path.encode()) > SOCKET_BYTES_MAX:
             raise Invalid(f"{path}: the path of a socket has at most {SOCKET_BYTES_MAX} bytes")
@@ -140,8 +152,19 @@ class GrpcServer:
         await self._server.wait_for_termination()
 
 
+def _check_folder(folder: Path) -> None:
+    """gRPC itself would write on standard error, and not say what is wrong."""
+    if not folder.exists():
+        raise Unavailable(f"{folder} is not there: make the directory, or choose another")
+    if not folder.is_dir():
+        raise Unavailable(f"{folder} is no directory: choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Unavailable(f"{folder} is not ours to write to: choose another, or let this user write there")
+
+
 async def check_free(path: str) -> None:
-    """Raises `Conflict` unless `path` is free, or a socket that nobody serves."""
+    """Raises `Conflict` unless `path` is free, or a socket that nobody serves; `Unavailable` if none can be there."""
+    _check_folder(Path(path).parent)
     try:
         mode = Path(path).lstat().st_mode  # noqa: ASYNC240 - of a directory in memory, once
     except FileNotFoundError:

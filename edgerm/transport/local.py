@@ -137,21 +137,28 @@ class LocalServer:
 
     async def _handle(self, line: bytes) -> bytes:
         try:
-            request = json.loads(line)
-            if not isinstance(request, dict):
-                raise Invalid("a request is a JSON object")
+            request = _request(line)
             handler = self._handlers.get(str(request.get("call")))
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
                 raise Invalid(f"call {str(request.get('call'))[:40]!r} is not known here; there are {known}")
             return json.dumps({"ok": await handler(request)}).encode() + b"\n"
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _told(Invalid(f"the request is no JSON: {error}"))
         except EdgermError as error:
             return _told(error)
         except Exception as error:
             log.error("a local call failed by a fault of ours", exc_info=error)
             return _told(EdgermError(f"a fault of the agent: {type(error).__name__}: {error}"))
+
+
+def _request(line: bytes) -> Object:
+    """Raises `Invalid` for what is no JSON object."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:  # also for a number of more digits than Python reads
+        raise Invalid(f"the request is no JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise Invalid("a request is a JSON object")
+    return request
 
 
 def _told(error: EdgermError) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from sys import intern
 from time import process_time
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,10 @@ def _took_ms(task: TaskSpec, left: Resources, agent: AgentSpec) -> float:
 
 
 def _agent(groups: int) -> AgentSpec:
-    """Cores of which so many differ in what they say of themselves; about 2 KiB each."""
+    """Cores of which so many differ in what they say of themselves; about 2 KiB each, kept as a join's are."""
     devices = tuple(
-        Device(CLASS, f"cpu{number}", metadata=metadata.to_text(_known(number % groups))) for number in range(DEVICES)
+        Device(CLASS, f"cpu{number}", metadata=intern(metadata.to_text(_known(number % groups))))
+        for number in range(DEVICES)
     )
     return AgentSpec("host", resources=resources_of(devices), inventory=Inventory((DeviceClass(CLASS),), devices, 1))
 

@@ -18,6 +18,7 @@ from edgerm.core.tasks import Reason, TaskState
 from edgerm.plugin.device import NotClean
 from edgerm.sdk import Cluster, connect
 from edgerm.testing.devices import NAME, FakeDevices
+from edgerm.transport.local import ask
 from edgerm_agent.running import Running
 from edgerm_master.main import Served
 
@@ -127,4 +128,36 @@ async def test_a_plugin_that_fails(cluster: Cluster, plugin: FakeDevices) -> Non
         assert row["holder"] == holder.task_id
         assert holder.status.state is TaskState.RUNNING
         await holder.kill()
+    assert plugin.held == {}
+
+
+async def test_the_end_of_all_tasks_gives_their_devices_back(
+    agent: Running, cluster: Cluster, plugin: FakeDevices
+) -> None:
+    """An agent that ends with its tasks leaves no device prepared, not even one that is clean only later."""
+    async with asyncio.timeout(DEADLINE_S):
+        await (await cluster.launch(process=SLEEP, devices=[NAME])).started()
+        assert list(plugin.held.values()) == [("one",)]
+        plugin.failures.release = NotClean("its last holder is just dying")
+        ending = asyncio.create_task(agent.end_tasks())
+        while plugin.calls[-1][0] != "release":
+            await asyncio.sleep(0)
+        plugin.failures.release = None
+        await ending
+    assert plugin.held == {}
+
+
+async def test_a_local_grant_that_cannot_be_told_again_is_kept(
+    tmp_path: Path, agent: Running, plugin: FakeDevices
+) -> None:
+    """Who asks again for what he has may get an error, but loses nothing by that."""
+    claims = [{"type": NAME}]
+    folder = tmp_path / "agent"
+    await ask(folder, "grant", id="plc", claims=claims)
+    plugin.failures.prepare = Conflict("the lamp is in use")
+    with pytest.raises(Conflict, match="the lamp is in use"):
+        await ask(folder, "grant", id="plc", claims=claims)
+    assert list(plugin.held.values()) == [("one",)]
+    plugin.failures.prepare = None
+    await ask(folder, "release", id="plc")
     assert plugin.held == {}

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agent import OURSELVES, sweep
 from support.survival import Cut, DyingAgent, Survival, grants
 
 from edgerm.sdk import connect
@@ -75,7 +74,8 @@ def ip(*argv: str) -> bool:
 
 @pytest.fixture
 def card() -> Iterator[str]:
-    """An interface to give away, with an address that it loses."""
+    """An interface to give away."""
+    ip("link", "del", f"{CARD}p")  # of a test that was killed
     if os.geteuid() != 0 or not ip("link", "add", CARD, "type", "veth", "peer", "name", f"{CARD}p"):
         pytest.skip("needs root and veth interfaces")
     yield CARD
@@ -86,17 +86,12 @@ def card() -> Iterator[str]:
 async def test_an_agent_dies_at_every_step(card: str, tmp_path: Path, master: Served) -> None:
     """A task's devices survive the agent's death at any step: never given twice, nothing left, offered again."""
     (tmp_path / "agent.toml").write_text(SETTINGS)
-    flags = (f"--process-user={OURSELVES}", f"--config={tmp_path / 'agent.toml'}")
-    agent = DyingAgent(tmp_path / "agent", master.url, *flags)
-    try:
+    async with DyingAgent(tmp_path / "agent", master.url, f"--config={tmp_path / 'agent.toml'}") as agent:
         async with connect(master.url) as cluster:
             survival = Survival(agent, cluster, tmp_path / "ledger", CLAIMS)
             survival.look += "; cut -d: -f1 -s /proc/self/net/dev"
             await survival.through(CUTS)
         await ask(agent.data_dir, "delete_memory", name="survivors")
-    finally:
-        await agent.end()
-        await sweep(agent.data_dir, agent.agent_id)
     assert grants(agent.data_dir) == []
     assert survival.seen("first") == survival.seen("second")
     place = f"{members.place_of(str(agent.data_dir)):06x}-"

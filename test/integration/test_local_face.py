@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.agent import agent_here, agent_process
 from support.cli import edgerm
@@ -18,6 +19,8 @@ from edgerm.cli.devices import rows
 from edgerm.core.errors import Conflict, EdgermError, Invalid, NotFound, Unavailable
 from edgerm.sdk import connect
 from edgerm.transport.local import SOCKET, LocalServer, ask
+from edgerm_agent import doctor
+from edgerm_agent.config import Config
 from edgerm_master.main import Served
 
 CORE = "siemens.com/isolated_core"
@@ -53,6 +56,17 @@ async def test_devices_are_taken_and_given_back_without_a_master(alone: Path) ->
         await ask(alone, "release", id="plc")
 
 
+async def test_two_who_ask_at_once_for_one_grant(alone: Path) -> None:
+    """One of them gets it, the other is told to ask again; nothing is given twice."""
+    asked = (ask(alone, "grant", id="plc", claims=ONE) for _ in range(4))
+    got = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in got} <= {dict, Unavailable}
+    assert dict in {type(each) for each in got}
+    assert await holders(alone) == {"cpu90": "plc", "cpu91": ""}
+    await ask(alone, "release", id="plc")
+    assert await holders(alone) == {"cpu90": "", "cpu91": ""}
+
+
 async def test_a_busy_class_fails_at_once(alone: Path) -> None:
     """Nobody waits for a local grant: the error names the claim, the class, what was asked, what there was, and who."""
     await ask(alone, "grant", id="first", claims=[{"type": CORE, "count": 2}])
@@ -78,10 +92,14 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"id": "", "claims": ONE}, "id ''"),
     ({"id": "a/b", "claims": ONE}, "a/b"),
     ({"id": "a", "claims": 3}, "claims 3"),
+    ({"id": "a", "claims": ONE, "app": "a/b"}, "a/b"),
     ({"id": "a", "claims": [{}]}, "type None"),
     ({"id": "a", "claims": [{"type": CORE, "count": -1}]}, "-1"),
     ({"id": "a", "claims": [{"type": CORE, "count": 1.5}]}, "1.5"),
     ({"id": "a", "claims": [{"type": CORE, "shared": "yes"}]}, "shared 'yes'"),
+    ({"id": "a", "claims": [{"type": CORE, "optional": "no"}]}, "optional 'no'"),
+    ({"id": "a", "claims": [{"type": CORE, "name": ["x"]}]}, "name ['x']"),
+    ({"id": "a", "claims": []}, "claims are none"),
     ({"id": "a", "claims": [{"type": CORE, "expressions": [{"key": "a", "operator": "in"}]}]}, "operator 'in'"),
     ({"id": "a", "claims": [{"type": CORE, "expressions": [{"key": "a", "operator": "In"}]}]}, "values None"),
 ]
@@ -138,12 +156,11 @@ async def test_the_master_offers_nothing_that_is_taken_here(tmp_path: Path, mast
     folder = tmp_path / "agent"
     async with agent_here(folder, master.url, devices=CPUS), connect(master.url) as cluster:
         await ask(folder, "grant", id="plc", claims=[{"type": CORE, "count": 2}])
-        task = asyncio.create_task(cluster.run(process=["/bin/true"], claims=[f"{CORE}=1"]))
         listed = await listed_with("plc,plc", cluster)
         assert {row["holder"] for row in listed} == {"plc"}
-        assert not task.done()
+        task = await cluster.launch(process=["/bin/true"], claims=[f"{CORE}=1"])
         await ask(folder, "release", id="plc")
-        assert (await task).exit_code == 0
+        assert (await task.wait()).exit_code == 0  # it was not lost to a device that it could not have
 
 
 async def listed_with(expected: str, cluster: Any) -> list[dict[str, Any]]:
@@ -215,3 +232,12 @@ async def until_there(folder: Path, claims: list[dict[str, Any]]) -> Any:
             except Conflict as error:
                 assert MEMORY in str(error)
             await asyncio.sleep(0.02)
+
+
+async def test_the_doctor_asks_an_agent_that_runs(alone: Path) -> None:
+    """What a running agent has it tells itself, whatever the settings say by now."""
+    table = msgspec.convert({"data_dir": str(alone), "devices": CPUS}, Config)
+    told = {what: (well, remedy) for what, well, remedy in await asyncio.to_thread(doctor.check, table)}
+    assert told[f"device cpu90 of {CORE} (a fake)"] == (True, "")
+    other = msgspec.structs.replace(table, devices=msgspec.convert({}, type(table.devices)))
+    assert f"device cpu91 of {CORE} (a fake)" in {what for what, *_ in await asyncio.to_thread(doctor.check, other)}

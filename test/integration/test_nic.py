@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.agent import OURSELVES, agent_here
 
 from edgerm.core.claims import Granted
 from edgerm.core.errors import Conflict
@@ -20,6 +21,7 @@ from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.core.metadata import read
 from edgerm.plugin.device import Given, Grant, HostFiles, NotClean
 from edgerm.plugin.executor import LaunchSpec, Networks
+from edgerm.sdk import connect
 from edgerm.testing.conformance.device import DevicePluginSuite
 from edgerm_agent import netns, purge
 from edgerm_agent.cgroups import open_cgroups
@@ -31,6 +33,7 @@ from edgerm_agent.devices.nic.plan import Link, Step
 from edgerm_agent.devices.nic.plugin import CLASS, NicPlugin
 from edgerm_agent.devices.nic.tuning import Tuner
 from edgerm_agent.executors.process import ProcessExecutor
+from edgerm_master.main import Served
 
 PAIRS = (("edgm0", "edgm0p"), ("edgm1", "edgm1p"))
 NAMESPACE = "edgerm-test-nic"
@@ -260,6 +263,19 @@ async def test_a_purge_brings_interfaces_home(tmp_path: Path) -> None:
     assert await purge.give_back(found, Config()) == []
     assert at_home() == {"edgm0", "edgm1"}
     assert host.notes.keys() == ()
+
+
+async def test_the_end_of_all_tasks_brings_interfaces_home(tmp_path: Path, master: Served) -> None:
+    """An agent that ends with its tasks brings home what they had of interfaces, before their networks go."""
+    devices = {"nic": {"interfaces": [{"name": "edgm0", "labels": {"line7": 0}}]}}
+    executors = {"process": {"user": OURSELVES}, "docker": {"enabled": False}}
+    running = agent_here(tmp_path / "agent", master.url, devices=devices, executors=executors)
+    async with asyncio.timeout(DEADLINE_S), running as agent, connect(master.url) as cluster:
+        task = await cluster.launch(process=["/bin/sleep", "1000"], claims=[f"{CLASS}=1"])
+        await task.started()
+        assert at_home() == {"edgm1"}
+        await agent.end_tasks()
+    assert at_home() == {"edgm0", "edgm1"}
 
 
 async def test_a_process_in_a_network_of_its_own(tmp_path: Path) -> None:

@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import devices, task_keys
 
 from edgerm.core.claims import Granted
 from edgerm.core.devices import Device, DeviceClass, Inventory
@@ -20,14 +24,17 @@ from edgerm.core.errors import Conflict, EdgermError, Invalid, Unavailable
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.plugin.device import DeviceNode, Given, GpioChip, Grant, Mount, NotClean, Setup
 from edgerm.plugin_rpc import RemotePlugin, serving
-from edgerm.plugin_rpc.codec import grant_of, grant_to_message, setup_of, setup_to_message
+from edgerm.plugin_rpc.codec import SERVICE, grant_of, grant_to_message, setup_of, setup_to_message
 from edgerm.testing.devices import NAME, FakeDevices
 from edgerm.transport.grpc_unix import GrpcClient
 from edgerm.wire.v1 import kubelet_pb2 as pb
+from edgerm.wire.v1 import plugin_pb2
+from edgerm_agent.config import Devices as Settings
 from edgerm_agent.core.effects import Choose
 from edgerm_agent.core.events import Chosen, Event, Inventoried
 from edgerm_agent.core.records import GrantRecord
-from edgerm_agent.devices.kubelet import SOCKET, Kubelet, check
+from edgerm_agent.devices import outside
+from edgerm_agent.devices.kubelet import REGISTRATION, SOCKET, Kubelet, KubeletPlugin, check
 from edgerm_agent.devices.manager import Devices
 
 PLUGIN = Path(__file__).parents[1] / "support" / "kubelet_plugin.py"
@@ -59,6 +66,85 @@ async def test_grants_and_setups_cross_the_border_whole() -> None:
         runtime="nvidia",
     )
     assert setup_of(setup_to_message(setup)) == setup
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+configs = st.dictionaries(texts, st.recursive(texts | st.integers(-(2**40), 2**40), st.lists, max_leaves=4), max_size=3)
+givens = st.builds(Given, texts, configs, st.lists(devices, max_size=3, unique_by=lambda each: each.id).map(tuple))
+cpus = st.lists(st.integers(0, 4096), max_size=4).map(tuple)
+grants = st.builds(Grant, task_keys, texts, st.lists(givens, max_size=3).map(tuple), texts, texts, cpus, texts)
+pairs = st.dictionaries(texts, texts, max_size=3).map(lambda found: tuple(sorted(found.items())))
+setups = st.builds(
+    Setup,
+    env=pairs,
+    mounts=st.lists(st.builds(Mount, texts, texts, st.booleans(), st.booleans()), max_size=3).map(tuple),
+    nodes=st.lists(st.builds(DeviceNode, texts, texts, texts), max_size=3).map(tuple),
+    cpus=cpus,
+    network=texts,
+    chips=st.lists(st.builds(GpioChip, texts, texts), max_size=2).map(tuple),
+    annotations=pairs,
+    cdi_names=st.lists(texts, max_size=3).map(tuple),
+    runtime=texts,
+)
+
+
+@given(grants, setups)
+def test_whatever_crosses_the_border_is_the_same(grant: Grant, setup: Setup) -> None:
+    """Any grant and any setup come out of their bytes as they went in."""
+    assert grant_of(plugin_pb2.Grant.FromString(grant_to_message(grant).SerializeToString())) == grant
+    assert setup_of(plugin_pb2.Setup.FromString(setup_to_message(setup).SerializeToString())) == setup
+
+
+@given(st.binary(max_size=60))
+def test_a_config_that_is_none(data: bytes) -> None:
+    """A grant whose config is no JSON object is refused as such, and nothing else comes out."""
+    message = plugin_pb2.Grant(given=[plugin_pb2.Given(claim="mine", config=data.decode(errors="replace"))])
+    try:
+        [found] = grant_of(message).given
+    except Invalid as error:
+        assert "claim 'mine': its config is no" in str(error)
+    else:
+        assert isinstance(found.config, dict)
+
+
+async def test_a_call_that_the_plugin_cancels_is_an_error(tmp_path: Path) -> None:
+    """A plugin that answers CANCELLED fails; the agent does not take that for its own end."""
+
+    async def leave(request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.CANCELLED, "I am leaving")
+
+    server = grpc.aio.server()
+    calls = {
+        "Prepare": grpc.unary_unary_rpc_method_handler(leave),
+        "Watch": grpc.unary_stream_rpc_method_handler(leave),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, calls),))
+    server.add_insecure_port(f"unix:{tmp_path}/fake.sock")
+    await server.start()
+    client = GrpcClient(f"{tmp_path}/fake.sock", SERVICE)
+    with pytest.raises(Unavailable, match="does not answer Prepare"):
+        await client.call("Prepare", pb.Empty(), pb.Empty, 5.0)
+    with pytest.raises(Unavailable, match="does not answer Watch"):
+        await anext(client.stream("Watch", pb.Empty(), pb.Empty))
+    await server.stop(0)
+
+
+async def test_a_prepare_outlives_a_watch_that_fails(tmp_path: Path) -> None:
+    """What is under way when a plugin's list ends comes to its end."""
+    fake, remote = FakeDevices(), RemotePlugin("far", str(tmp_path / "fake.sock"))
+    fake.failures.hold = asyncio.Event()
+    async with serving(fake, str(tmp_path / "fake.sock")):
+        watching = aiter(remote.watch())
+        await anext(watching)
+        preparing = asyncio.create_task(remote.prepare(grant_on("one")))
+        async with asyncio.timeout(20):
+            while not fake.calls:
+                await asyncio.sleep(0.01)
+        fake.fail(OSError("the bus is gone"))
+        with pytest.raises(Unavailable, match="the bus is gone"):
+            await anext(watching)
+        fake.failures.hold.set()
+        assert dict((await preparing).env) == {"FAKE_DEVICES": "one"}
 
 
 async def test_a_plugin_behind_a_socket_is_the_plugin(tmp_path: Path) -> None:
@@ -258,6 +344,7 @@ async def test_a_living_kubelet_keeps_its_socket(box: Box) -> None:
         (pb.RegisterRequest(version="v1beta1", endpoint="kubelet.sock", resource_name=BOARD), "kubelet.sock"),
         (pb.RegisterRequest(version="v1beta1", endpoint="a.sock", resource_name=""), "resource name ''"),
         (pb.RegisterRequest(version="v1beta1", endpoint="a.sock", resource_name="cpus"), "cpus"),
+        (pb.RegisterRequest(version="v1beta1", endpoint="a.sock", resource_name="shm"), "shm"),  # a plugin of ours
     ],
 )
 def test_what_cannot_be_registered_is_refused(request_: pb.RegisterRequest, words: str) -> None:
@@ -278,9 +365,80 @@ async def test_a_refusal_reaches_the_plugin(box: Box) -> None:
     assert "'../x'" in (caught.value.details() or "")
 
 
+async def test_a_class_of_another_plugin_cannot_be_registered(tmp_path: Path) -> None:
+    """Whoever registers what another plugin carries is told by whom, and that one is not touched."""
+    mine = FakeDevices(Inventory((DeviceClass(BOARD),), (Device(BOARD, "mine"),)))
+    async with AsyncExitStack() as stack:
+        found = Devices()
+        stack.push_async_callback(found.close)
+        found.add(mine)
+        await found.first()
+        await outside.listen(Settings(kubelet_dir=str(tmp_path)), found, stack)
+        client = GrpcClient(str(tmp_path / SOCKET), REGISTRATION)
+        request = pb.RegisterRequest(version="v1beta1", endpoint="x.sock", resource_name=BOARD)
+        with pytest.raises(Conflict, match=f"{BOARD} is carried by device plugin fake"):
+            await client.call("Register", request, pb.Empty, 5.0)
+        assert found.plugin("fake") is mine
+        assert found.find(BOARD)[0].inventory.devices == mine.inventory.devices
+
+
+async def test_what_a_plugin_lists_that_cannot_be(tmp_path: Path) -> None:
+    """A list with an id that is none, or with too many, is the class's problem; a device too many breaks nothing."""
+    listed = asyncio.Queue[list[str]]()
+
+    async def lists(request: Any, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            ids = await listed.get()
+            yield pb.ListAndWatchResponse(devices=[pb.Device(ID=each) for each in ids]).SerializeToString()
+
+    async def options(request: Any, context: Any) -> bytes:
+        return b""
+
+    server = grpc.aio.server()
+    calls = {
+        "ListAndWatch": grpc.unary_stream_rpc_method_handler(lists),
+        "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(options),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", calls),))
+    server.add_insecure_port(f"unix:{tmp_path}/board.sock")
+    await server.start()
+    box = Box(tmp_path)
+    box.devices.begin(box.heard.put_nowait)
+    box.devices.add(KubeletPlugin(BOARD, f"{tmp_path}/board.sock"), (BOARD,))
+    for ids, words in (
+        (["a b"], f"device 'a b' of '{BOARD}': an id is 1 to 255 printable"),
+        ([f"d{number}" for number in range(10_000)], "10000 devices; at most"),
+    ):
+        listed.put_nowait(ids)
+        found = await box.inventory()
+        assert (found.devices, [each.name for each in found.classes]) == ((), [BOARD])
+        assert words in found.classes[0].problem
+    listed.put_nowait(["one"])
+    assert [each.problem for each in (await box.inventory()).devices] == ["its plugin says nothing"]
+    await box.devices.close()
+    await server.stop(0)
+
+
+async def test_a_node_that_is_none_is_not_given(tmp_path: Path) -> None:
+    """What a plugin calls a device node, and is none, is refused with its class and the path."""
+
+    async def allocate(request: Any, context: Any) -> bytes:
+        wrong = pb.DeviceSpec(host_path=str(tmp_path / "none"), container_path="/dev/x", permissions="rw")
+        answer = pb.AllocateResponse(container_responses=[pb.ContainerAllocateResponse(devices=[wrong])])
+        return answer.SerializeToString()
+
+    server = grpc.aio.server()
+    calls = {"Allocate": grpc.unary_unary_rpc_method_handler(allocate)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", calls),))
+    server.add_insecure_port(f"unix:{tmp_path}/board.sock")
+    await server.start()
+    with pytest.raises(Conflict, match=f"{BOARD}: what its plugin gives cannot be: .*none"):
+        await KubeletPlugin(BOARD, f"{tmp_path}/board.sock").prepare(grant_on("one"))
+    await server.stop(0)
+
+
 async def test_a_call_that_nobody_knows_is_told(box: Box) -> None:
     """What the API does not have is refused, and the socket goes on."""
     client = GrpcClient(str(box.folder / SOCKET), "v1beta1.Registration")
     with pytest.raises(EdgermError, match=r"(?i)method not found"):
         await client.call("Unheard", pb.Empty(), pb.Empty, 5.0)
-    await client.close()

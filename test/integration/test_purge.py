@@ -16,13 +16,16 @@ from support.engine import IMAGE, TestEngine
 from support.master import running_master
 from support.processes import processes_of
 
+from edgerm.core.claims import Granted
 from edgerm.core.errors import Conflict, Invalid
+from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
 from edgerm.sdk import Cluster
 from edgerm.sdk import framework as spec
 from edgerm_agent.cgroups import open_cgroups
 from edgerm_agent.config import Config
-from edgerm_agent.executors.docker import container
-from edgerm_agent.purge import Found
+from edgerm_agent.core.records import GrantRecord
+from edgerm_agent.executors.docker import container, idle_program
+from edgerm_agent.purge import Found, give_back
 from edgerm_agent.purge import purge as run_purge
 from edgerm_master.main import Served
 
@@ -137,6 +140,49 @@ async def test_containers_go_too(
         assert (status, "1 live tasks (docker)" in said) == (0, True), said
         assert list(containers_of(engine, f"{container.AGENT}={agent.agent_id}")) == []
         assert await stranger.adopt(handle)
+
+
+async def test_the_image_of_holders_goes(engine: TestEngine, tmp_path: Path) -> None:
+    """What was imported for containers that hold networks is removed, unless a container uses it; no other image is."""
+    async with agent_process(tmp_path / "agent", "") as agent:
+        await agent.end()
+        settings = {"executors": {"docker": {"socket": engine.url}}}
+        with engine.client() as client:
+            for tag in ("used", "free"):
+                client.import_image_from_data(idle_program.image("x86_64")[1], idle_program.NAME, tag)
+            made = client.create_container(f"{idle_program.NAME}:used", ["/x"])["Id"]
+            try:
+                assert (await purge_here(tmp_path / "agent", **settings))[0] == 0
+                left = {name for image in client.images() for name in image["RepoTags"] or ()}
+            finally:
+                client.remove_container(made)
+                client.remove_image(f"{idle_program.NAME}:used")
+    assert {name for name in left if name.startswith(idle_program.NAME)} == {f"{idle_program.NAME}:used"}
+    assert IMAGE in left
+
+
+async def test_devices_that_nobody_carries_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a plugin that is gone for good nobody waits for anything; of one that cannot be made now that is told."""
+    key = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
+    chip = "siemens.com/gpio"
+    grants = tuple(GrantRecord(key, name, (Granted(name, name, ("one",)),), "process") for name in ("x.io/gone", chip))
+    found = Found(tmp_path, AgentId("a"), 0, frozenset(), 0, 0, 0, (), grants)
+    assert await give_back(found, Config()) == []
+    monkeypatch.setitem(sys.modules, "gpiod", None)
+    chips = msgspec.convert({"devices": {"gpio": {"chips": [{"path": "/dev/no"}]}}}, Config)
+    [line] = await give_back(found, chips)
+    assert f"a device of {chip} of task 't'" in line
+    assert "edgerm[gpio]" in line
+
+
+async def test_a_killed_agent_leaves_nothing_else(tmp_path: Path) -> None:
+    """Its socket, too, is one of its own things."""
+    async with agent_process(tmp_path / "agent", "") as agent:
+        await agent.end(kill=True)
+        assert "agent.sock" in entries(tmp_path / "agent")
+        status, said = await purge_here(tmp_path / "agent")
+        assert (status, "what is not the agent's" in said) == (0, False), said
+        assert entries(tmp_path / "agent") == ["lock"]
 
 
 async def test_a_keeper_that_died_leaves_nothing(master: Served, tmp_path: Path) -> None:

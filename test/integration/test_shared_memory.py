@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,9 +23,11 @@ from edgerm.core.metadata import read
 from edgerm.plugin.device import Given, Grant, HostFiles, Mount, Setup
 from edgerm.plugin.executor import LaunchSpec
 from edgerm.testing.conformance.device import DevicePluginSuite
+from edgerm_agent import purge
 from edgerm_agent.cgroups import open_cgroups
 from edgerm_agent.config import Memory, Shm
 from edgerm_agent.devices.hostfs import Host
+from edgerm_agent.devices.shm.memories import Memories, mounted
 from edgerm_agent.devices.shm.memory import CLASS
 from edgerm_agent.devices.shm.mounts import MOUNTINFO, Mounted, parse_mountinfo
 from edgerm_agent.devices.shm.plugin import SharedMemories
@@ -126,6 +129,16 @@ async def test_the_file_makes_memories(box: Box) -> None:
         (place / "much").write_bytes(bytes(MIB + 1))
 
 
+async def test_tasks_of_other_users_reach_them(box: Box) -> None:
+    """Whatever the agent's umask, everybody passes to a memory, where its permissions are those of any shared place."""
+    before = os.umask(0o077)
+    try:
+        await told(box.agent(FRAMES))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(Path(place).stat().st_mode) for place in (box.base, f"{box.base}/shm0")] == [0o755, 0o1777]
+
+
 async def test_memories_outlive_the_agent(box: Box) -> None:
     """After a restart a memory is at its place with its files, whatever the file's order, also if notes are lost."""
     await told(box.agent(FRAMES, RESULTS))
@@ -138,6 +151,24 @@ async def test_memories_outlive_the_agent(box: Box) -> None:
     assert device.gives == (f"directory {box.base}/shm1",)
     assert Path(box.base, "shm1", "kept").read_text() == "still here"
     assert box.sizes() == {"shm0": 1, "shm1": 2}
+
+
+async def test_a_purge_ends_all(tmp_path: Path) -> None:
+    """What the agent's notes tell of is unmounted with what is in it, of the file or not; another agent's stays."""
+    mine, other = Host(tmp_path / "devices" / "shm"), Host(tmp_path / "other")
+    base = str(tmp_path / "iedge")
+    plugin = SharedMemories(Shm(memories=(FRAMES,)), mine, base)
+    try:
+        await told(plugin)
+        await plugin.memories.create("more", "1M")
+        await told(SharedMemories(Shm(memories=(RESULTS,)), other, base))
+        assert mounted(mine, base) == ("frames", "more")
+        Path(base, "shm0", "file").write_text("gone")
+        assert await purge.end_memories(tmp_path, base) == []
+        assert (mounted(mine, base), mounted(other, base)) == ((), ("results",))
+    finally:
+        assert await Memories((), other, base).end_all() == []
+    assert not Path(base).exists()
 
 
 async def test_what_is_done_at_run_time_stays(box: Box) -> None:

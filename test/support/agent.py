@@ -98,6 +98,7 @@ async def sweep(data_dir: Path, agent_id: AgentId) -> None:
     """End the tasks of a directory without an agent, and remove their groups."""
     roster = Roster(data_dir, agent_id, Process(user=OURSELVES))
     await roster.end_tasks()
+    await asyncio.to_thread(roster.clear_groups)
     await roster.close()
 
 

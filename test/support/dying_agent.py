@@ -1,8 +1,13 @@
-"""`edgerm agent` that is killed (SIGKILL) at a step of its own: `EDGERM_CUT='after nic apply *' python THIS FLAG…`.
+"""Real agents, one after another, each killed (SIGKILL) at a step of its own: `python THIS TRACE FLAG…`.
+
+A line on the input starts an agent with these flags; the line is its cut. Lines of the output are `started PID`, what
+the agent says itself (`ready …`), and `ended STATUS`. Agents are forked from this process, which has imported all that
+they need: on an emulated CPU that takes longer than everything else.
 
 A step is something that outlives the agent: a row of its journal, a note, a thread of the kernel, an interface, a
-task. It has a name, told before and after it: "before journal +grant", "after process start". The cut is a pattern
-(fnmatch) of such words; the first that fits is the agent's end. All go to the file `EDGERM_TRACE`.
+task. It has a name, told before and after it: "before journal +grant", "after process start". A cut is a pattern
+(fnmatch) of such words, and the first that fits is the agent's end; one that is empty fits none. All words go to the
+file TRACE.
 
 What does not live here: which cuts there are (`support.survival`).
 """
@@ -15,11 +20,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from edgerm.cli.agent import command
 from edgerm.core.effects import Put
+from edgerm_agent import main as _main  # noqa: F401 - so that no agent has to import it
 from edgerm_agent import netns
 from edgerm_agent.core.records import GrantRecord
 from edgerm_agent.devices.gpio.safety import Safety
@@ -30,15 +40,25 @@ from edgerm_agent.executors.docker.executor import DockerExecutor
 from edgerm_agent.executors.process import ProcessExecutor
 from edgerm_agent.journal import Journal
 
-CUT = os.environ.get("EDGERM_CUT", "")
-TRACE = os.environ.get("EDGERM_TRACE", os.devnull)
+NEEDED = ("aiohttp", "gpiod", "pyroute2", *(f"edgerm_agent.devices.{each}" for each in ("cpu", "gpio", "gpu", "nic")))
+
+
+@dataclass
+class Fate:
+    """When this agent ends, and where it tells how far it has come."""
+
+    cut: str = ""
+    trace: Path = Path(os.devnull)
+
+
+FATE = Fate()
 
 
 def step(name: str) -> None:
     """It is here: go on, or never."""
-    with Path(TRACE).open("a") as trace:
+    with FATE.trace.open("a") as trace:
         trace.write(f"{name}\n")
-    if CUT and fnmatchcase(name, CUT):
+    if FATE.cut and fnmatchcase(name, FATE.cut):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -104,9 +124,35 @@ def watch_all() -> None:
             watch(executor, verb, lambda self, *_, verb=verb: f"{self.name} {verb}")
 
 
-if __name__ == "__main__":
-    watch_all()
-    from edgerm.cli.agent import command
+def agent(cut: str) -> NoReturn:
+    """`edgerm agent`, in a process of its own."""
+    FATE.cut = cut
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    command(sys.argv[2:], "edgerm agent")
+    raise AssertionError("a command does not return")
 
-    sys.argv[0] = "edgerm agent"
-    command()
+
+def say(line: str) -> None:
+    """To whoever started this."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Until the end of the input."""
+    FATE.trace = Path(sys.argv[1])
+    watch_all()
+    for line in sys.stdin:
+        if (pid := os.fork()) == 0:
+            agent(line.rstrip("\n"))
+        say(f"started {pid}")
+        _, status = os.waitpid(pid, 0)
+        say(f"ended {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    for needed in NEEDED:
+        with suppress(ModuleNotFoundError):
+            import_module(needed)
+    main()

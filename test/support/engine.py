@@ -236,8 +236,11 @@ class TestEngine:
                 probe.connect(self.url.removeprefix("unix://"))
             except OSError:
                 return False
-        with self.client() as client:
-            return bool(client.ping())
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except docker.errors.DockerException:  # the socket was that of one that was killed
+            return False
 
     def _registry_answers(self) -> bool:
         try:

@@ -126,6 +126,14 @@ class Agent:
         return self._stock.grants.all
 
     @property
+    def present(self) -> set[TaskKey]:
+        """The tasks that may be on the box even if no executor says that it holds them.
+
+        An ended one is not: what is left of it was not removed, because the agent was killed at that moment.
+        """
+        return {key for key, task in self.tasks.items() if task.live} | self.grants.keys()
+
+    @property
     def free(self) -> tuple[Device, ...]:
         """The devices that a task could be given now, in order of preference."""
         return refusing.free(self._stock.picture, self._stock.grants)
@@ -173,6 +181,7 @@ class Agent:
             case Tick():
                 way.expire()
                 way.retry()
+                way.give_up()
                 self._doze()
             case LaunchLocal() | KillLocal():
                 self._asked(event)

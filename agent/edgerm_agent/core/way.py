@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from edgerm.core.blobs import Digest
-from edgerm.core.claims import Granted
 from edgerm.core.effects import Drop, Put
 from edgerm.core.ids import TaskKey
-from edgerm.core.instant import BEGINNING, Instant
-from edgerm.core.link import AgentHalf, Launch, Update
+from edgerm.core.link import AgentHalf, Launch
 from edgerm.core.resources import Resources
-from edgerm.core.scheduler import KILL_GRACE_S, Status, TaskSpec
-from edgerm.core.tasks import SIGNAL_OF, Reason, TaskState, advance
+from edgerm.core.scheduler import TaskSpec
+from edgerm.core.tasks import Reason, TaskState
 from edgerm.core.timers import Timers
 from edgerm.plugin.executor import Exit, Handle
 from edgerm_agent.core.choosing import candidates, chooses, chosen, instead, task_with
@@ -28,47 +26,38 @@ from edgerm_agent.core.effects import (
     Abandon,
     Choose,
     Discard,
-    Effect,
     Fetch,
     GiveBack,
     LocalEnded,
     LocalRefused,
-    Noted,
     Release,
     Start,
     Stop,
     What,
 )
 from edgerm_agent.core.grants import GrantState, grants_of
-from edgerm_agent.core.holding import gone, refusal
-from edgerm_agent.core.losing import Rule, lacking, loss, unseen
+from edgerm_agent.core.holding import refusal
+from edgerm_agent.core.losing import unseen
 from edgerm_agent.core.records import GrantRecord, Phase, RunRecord, TaskRecord, is_local
 from edgerm_agent.core.refusing import refusal as device_refusal
 from edgerm_agent.core.rest import Rest
+from edgerm_agent.core.restarting import Restarts
 from edgerm_agent.core.stock import Stock
 from edgerm_agent.core.task import Task
-from edgerm_agent.core.verdicts import Ending, ending, status_of
+from edgerm_agent.core.verdicts import Ending, ending
 
 RUNS_AGAIN = "it runs again"
+PLUGIN_S = 60.0  # a plugin for Kubernetes registers within seconds of the agent's start
 
 
-class Way:
+class Way(Restarts):
     """All tasks of an agent. Who calls sets `now` and takes what is in `out`, and then in `notes` (for the log)."""
 
     def __init__(self, half: AgentHalf, stock: Stock, rest: Rest) -> None:
-        self.tasks: dict[TaskKey, Task] = {}
-        self.instances: dict[str, str] = {}
-        self.awaited: dict[str, str] = {}  # executors that may hold tasks, and why they do not answer
-        self.stock = stock
-        self.out: list[Effect] = []
-        self.notes: list[Noted] = []
-        self.now: Instant = BEGINNING
-        self._half = half
+        super().__init__(half, stock)
         self._rest = rest
-        self._news: dict[TaskKey, str] = {}  # the latest of a task, while the master has not got the one before
-        self._left: Resources | None = None  # by tasks that have not ended; None: to be worked out anew
         self._timers: Timers[TaskKey] = Timers()  # when a task has run for as long as it may
-        self._releasing: set[TaskKey] = set()  # what waits, and its executor has not forgotten yet
+        self._patience: Timers[TaskKey] = Timers()  # when it has waited long enough for a plugin
 
     # --- launch ---
 
@@ -142,20 +131,6 @@ class Way:
                 left = left.less(task.record.task.resources)
         return left
 
-    def sleeping(self, executor: str) -> str:
-        """The executor if it sleeps, else nothing."""
-        return executor if self.instances.get(executor) == "" else ""
-
-    def redraw(self) -> None:
-        """What is held back may have changed: tell of it if it has."""
-        if self.stock.draw():
-            self.described()
-
-    def described(self) -> None:
-        """What the agent says of itself is another now."""
-        self._left = None
-        self._half.describe(self.stock.spec)
-
     # --- start ---
 
     def fetched(self, key: TaskKey) -> None:
@@ -172,9 +147,7 @@ class Way:
         if instance is None:
             self._fail(task, f"this agent has no {executor!r} executor any more")
             return
-        task.unseen = unseen(self.stock.grants.records(task.key), self.stock.picture)
-        if task.unseen:
-            self.preparing(task.key, task.unseen)
+        if self._awaits_plugin(task):
             return
         if message := self._lacks(task):
             if task.run.state is TaskState.RUNNING:  # it ran before, and lost a device
@@ -188,13 +161,27 @@ class Way:
             self._change(task, phase=Phase.STARTING, instance=instance)
             self.out.append(Start(task.key, task.record.task, self.stock.grants.use(task.key)))
 
-    def _lacks(self, task: Task) -> str:
-        """Which of its devices are not here any more; empty: they all are."""
-        records = self.stock.grants.records(task.key)
-        if message := lacking(records, self.stock.picture):
-            return message
-        names = {record.name for record in records}
-        return gone(task.record.task.resources.only(lambda key: key.name not in names), self.stock.spec.resources)
+    def _awaits_plugin(self, task: Task) -> bool:
+        """Whether no plugin has spoken yet of a device of the task, for which it waits a while."""
+        task.unseen = unseen(self.stock.grants.records(task.key), self.stock.picture)
+        if not task.unseen:
+            self._patience.cancel(task.key)
+        elif self._patience.due_s(task.key) is None:
+            self._patience.set(task.key, self.now.steady_s + PLUGIN_S)
+            self.preparing(task.key, task.unseen)
+        return bool(task.unseen)
+
+    def give_up(self) -> None:
+        """End what has waited for a plugin for so long that none is to be expected; what ran before waits on."""
+        while (key := self._patience.pop(self.now.steady_s)) is not None:
+            task = self.tasks.get(key)
+            if task is None or task.run.phase is not Phase.FETCHING or task.ending is not None:
+                continue
+            why, task.unseen = task.unseen, ""
+            if task.run.state is TaskState.RUNNING:
+                self._wait(task, why)
+            else:
+                self._fail(task, f"{why}, and none has come within {PLUGIN_S:.0f} s")
 
     def _fail(self, task: Task, message: str) -> None:
         self._end(task, Ending(TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED, message))
@@ -231,24 +218,6 @@ class Way:
         if task is not None and task.run.phase in (Phase.FETCHING, Phase.STARTING):
             self._tell(task, message)
 
-    def _tell(self, task: Task, message: str) -> None:
-        """Tell it; while the master lacks what was told before, only the latest is kept, and not on the disk."""
-        if task.run.kill_asked or task.ending is not None or not task.live or is_local(task.key):
-            return
-        if task.run.owed:
-            self._news[task.key] = message
-        else:
-            state = TaskState.RUNNING if task.run.state is TaskState.RUNNING else TaskState.STARTING
-            self._change_and_report(task, state, message=message)
-
-    def persisted(self, update: Update) -> None:
-        """Owe it no more. Not journaled: after a crash it is sent again, and the master drops what it has."""
-        task = self.tasks.get(update.key)
-        if task is not None:
-            task.run = replace(task.run, owed=tuple(owed for owed in task.run.owed if owed.seq > update.seq))
-            if not task.run.owed and (message := self._news.pop(update.key, None)) is not None:
-                self._tell(task, message)
-
     def started(self, key: TaskKey, handle: Handle) -> None:
         task = self.tasks.get(key)
         if task is None or task.run.phase is not Phase.STARTING or task.ending is not None:
@@ -282,11 +251,6 @@ class Way:
                 self._change(task, kill_asked=True, expired=True)
                 self.stop(task)
 
-    def stop(self, task: Task) -> None:
-        """End what runs, with the grace that it has."""
-        if task.run.handle is not None and task.ending is None:
-            self.out.append(Stop(task.run.handle, self._grace_s(task)))
-
     def kill(self, task: Task, grace_s: float | None) -> None:
         if not task.live:
             return
@@ -312,12 +276,6 @@ class Way:
         elif grace_s != task.run.kill_grace_s:
             self._change(task, kill_grace_s=grace_s)
         self.stop(task)
-
-    def _grace_s(self, task: Task) -> float:
-        for grace_s in (task.run.kill_grace_s, task.record.task.grace_s):
-            if grace_s is not None:
-                return grace_s
-        return KILL_GRACE_S
 
     # --- end ---
 
@@ -345,6 +303,7 @@ class Way:
             return
         task.ending, task.exited = end, exited
         self._timers.cancel(task.key)
+        self._patience.cancel(task.key)
         grants = self.stock.grants
         if records := grants.end(task.key):
             self.out.append(GiveBack(task.key, records))
@@ -413,108 +372,13 @@ class Way:
             if task.unseen and task.run.phase is Phase.FETCHING:
                 self._start(task)
 
-    def _mind_loss(self, task: Task) -> None:
-        """Stop the task if it has lost a device and its claim says so."""
-        if task.run.phase is not Phase.RUNNING or task.ending is not None or task.run.kill_asked or task.run.lost:
-            return
-        found = loss(self.stock.grants.records(task.key), self.stock.picture)
-        if found is not None:
-            self._change(task, lost=found.words, again=found.rule is Rule.RESTART)
-            self.stop(task)
-
-    def _goes_on(self, task: Task) -> bool:
-        """Whether the task, of which nothing is left, is to start again when its devices are back."""
-        if task.run.kill_asked or not task.live:
-            return False
-        if task.run.phase is Phase.WAITING:
-            return task.ending is None
-        if task.run.again:
-            return True
-        failed = task.ending is not None and task.ending.state is TaskState.FAILED
-        if not failed or task.run.state is not TaskState.RUNNING or task.run.lost:
-            return False
-        # It may have noticed before we did.
-        found = loss(self.stock.grants.records(task.key), self.stock.picture)
-        return found is not None and found.rule is Rule.RESTART
-
-    def _wait(self, task: Task, why: str = "") -> None:
-        """The task starts anew when all its devices are back, and its executor has forgotten it."""
-        handle = task.run.handle
-        records = self.stock.grants.records(task.key)
-        why = why or task.run.lost or lacking(records, self.stock.picture)
-        task.ending = task.exited = None
-        self._change(task, phase=Phase.WAITING, handle=None, lost=why, again=True)
-        self._tell(task, f"it was stopped, and waits: {why}")
-        if handle is not None:
-            self._releasing.add(task.key)
-            self.out.append(Release(task.key, handle))
-
-    def try_again(self, task: Task) -> None:
-        """Start the task anew if nothing is in the way any more."""
-        key = task.key
-        holding = self.stock.grants.of(key)
-        if task.run.phase is not Phase.WAITING or task.ending is not None or key in self._releasing:
-            return
-        if task.executor in self.awaited or (holding is not None and holding.state is not GrantState.GIVEN):
-            return
-        if not self._lacks(task):
-            self._change(task, phase=Phase.FETCHING, lost="", again=False)
-            self.out.append(Fetch(key, task.record.task.needs, self.sleeping(task.executor)))
-
-    def stop_stranger(self, handle: Handle) -> None:
-        """The executor holds what shall not run; a task that waits is started anew only after that is gone."""
-        self.out += (Stop(handle, 0.0), Release(handle.key, handle))
-        self._releasing.add(handle.key)
-
-    def released(self, key: TaskKey) -> None:
-        """Its executor has forgotten it."""
-        self._releasing.discard(key)
-        if (task := self.tasks.get(key)) is not None:
-            self.try_again(task)
-
     def retry(self) -> None:
         """Take back again what was not clean."""
         grants = self.stock.grants
         while (key := grants.pop(self.now.steady_s)) is not None:
             self.out.append(GiveBack(key, grants.records(key)))
 
-    # --- records ---
-
     def due_s(self) -> float | None:
-        """When to `expire` and `retry` next, or None."""
-        dues = (self._timers.next_s(), self.stock.grants.next_s())
+        """When to `expire`, `retry` and `give_up` next, or None."""
+        dues = (self._timers.next_s(), self._patience.next_s(), self.stock.grants.next_s())
         return min((due for due in dues if due is not None), default=None)
-
-    def note(self, what: What, key: TaskKey, executor: str, request: str = "", status: Status | None = None) -> None:
-        self.notes.append(Noted(what, key, executor, request, status))
-
-    def _change(self, task: Task, **changes: object) -> None:
-        task.run = replace(task.run, **changes)  # type: ignore[arg-type]
-        self.out.append(Put("run", str(task.key), task.run))
-
-    def _change_and_report(
-        self,
-        task: Task,
-        state: TaskState,
-        reason: Reason | None = None,
-        message: str = "",
-        exited: Exit | None = None,
-        **changes: object,
-    ) -> None:
-        """Move the task and owe the master an update about it, in one record. Of local grants it hears nothing."""
-        state = advance(task.run.state, SIGNAL_OF[state], task.run)
-        if is_local(task.key):
-            self._change(task, state=state, **changes)
-            return
-        seq, told = task.run.seq + 1, Ending(state, reason, message)
-        status = status_of(self._half.agent_id, task.key, seq, told, exited, self.now.wall_s)
-        if state is TaskState.RUNNING:
-            status = replace(status, granted=self._took(task))
-        update = Update(task.key, seq, status)
-        self._change(task, state=state, seq=update.seq, owed=(*task.run.owed, update), **changes)
-        self._half.report(update)
-
-    def _took(self, task: Task) -> tuple[Granted, ...]:
-        """What the agent took where a plugin chooses."""
-        names = {one.name for one in self.stock.grants.records(task.key) if chooses(one, self.stock.picture)}
-        return tuple(one for one in task.record.task.granted if one.type in names)

@@ -12,9 +12,9 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import NoReturn
 
-from edgerm.core.devices import MESOS_RESOURCES, Device, DeviceClass, Inventory
+from edgerm.core.devices import Device, DeviceClass, Inventory
 from edgerm.core.errors import Conflict, Invalid
-from edgerm.core.resources import Resources
+from edgerm.core.resources import MESOS_RESOURCES, Resources
 from edgerm.plugin.checking import id_fits, name_fits
 from edgerm.plugin.device import DeviceNode, Grant, HostFiles, Mount, Setup, join
 from edgerm.wire.codec.containers import SANDBOX

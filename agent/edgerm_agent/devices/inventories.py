@@ -7,14 +7,15 @@ inventory must be (`edgerm.plugin.checking`), a task's devices (`manager`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from edgerm import logs
 from edgerm.core.devices import NO_INVENTORY, Device, DeviceClass, Inventory
 from edgerm.core.errors import Conflict, Invalid
-from edgerm.plugin.checking import checked, gone
+from edgerm.plugin.checking import checked, gone, nameable
 from edgerm.plugin.device import DevicePlugin
 from edgerm_agent.core.events import Event, Inventoried
 from edgerm_agent.devices.schemas import keeping_schemas
@@ -22,6 +23,8 @@ from edgerm_agent.devices.schemas import keeping_schemas
 FIRST_S = 5.0  # how long the agent waits for first inventories
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
+EACH_S = 0.1  # a plugin is heard so often in the long run,
+BURST_S = 2.0  # and so much ahead of that
 
 log = logs.get("agent.devices")
 
@@ -92,6 +95,13 @@ class Inventories:
         carrier = self._carriers.get(name)
         return carrier.plugin if carrier is not None else None
 
+    def carrier_of(self, class_name: str) -> str:
+        """The name of the plugin that carries this class; empty: none does."""
+        found = (
+            name for name, each in self._carriers.items() if any(its.name == class_name for its in each.named.classes)
+        )
+        return next(found, "")
+
     async def first(self, within_s: float = FIRST_S) -> None:
         """Until every plugin has said what is here, or has failed to; at most so long."""
         waiting = {name: asyncio.create_task(each.heard.wait()) for name, each in self._carriers.items()}
@@ -129,11 +139,15 @@ class Inventories:
     async def _watch(self, carrier: Carrier) -> None:
         loop = asyncio.get_running_loop()
         wait_s = RETRY_FIRST_S
+        due_s = loop.time() - BURST_S
         while True:
             began_s = loop.time()
             try:
-                async for inventory in carrier.plugin.watch():
-                    self._take(carrier, inventory)
+                async with watching(carrier.plugin) as inventories:
+                    async for inventory in inventories:
+                        self._take(carrier, inventory)
+                        due_s = max(due_s, loop.time() - BURST_S) + EACH_S
+                        await asyncio.sleep(due_s - loop.time())  # also a plugin that never waits lets others go on
                 why = "it watches no more"
             except Exception as error:
                 why = str(error) or type(error).__name__
@@ -150,6 +164,8 @@ class Inventories:
             found = self._own(carrier, keeping_schemas(checked(inventory, self._taken)))
         except Invalid as error:
             log.error("what a device plugin says cannot be", plugin=carrier.plugin.name, error=str(error))
+            if not carrier.named.classes:
+                carrier.named = self._own(carrier, nameable(inventory, self._taken))
             found = gone(carrier.named, f"what its plugin says cannot be: {error}")
         else:
             carrier.named = found
@@ -194,6 +210,11 @@ class Inventories:
         if self._post is not None:
             self._post(Inventoried(name, inventory))
 
+    def knows(self, name: str) -> bool:
+        """Whether a plugin carries the class, be it away now; else nobody will ever take back what is of it."""
+        named = (*(carrier.named for carrier in self._carriers.values()), *self._away.values())
+        return any(each.name == name for inventory in named for each in inventory.classes)
+
     def find(self, name: str) -> tuple[Carrier, DeviceClass]:
         """Who carries the class. Raises `Conflict`, naming it."""
         for carrier in self._carriers.values():
@@ -202,6 +223,17 @@ class Inventories:
                     return carrier, each
         away = (each.problem for inventory in self._away.values() for each in inventory.classes if each.name == name)
         raise Conflict(f"{name} cannot be had: {next(away, 'no plugin of this agent carries it')}")
+
+
+@asynccontextmanager
+async def watching(plugin: DevicePlugin) -> AsyncIterator[AsyncIterator[Inventory]]:
+    """What the plugin says; what it does at the end of its `watch` is done when the block is left."""
+    inventories = plugin.watch()
+    try:
+        yield inventories
+    finally:
+        if isinstance(inventories, AsyncGenerator):
+            await inventories.aclose()
 
 
 def _cancel(carrier: Carrier) -> None:

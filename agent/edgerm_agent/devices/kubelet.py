@@ -7,16 +7,21 @@ task has ended: the API has no such call. Source: kubernetes/kubelet, pkg/apis/d
 
 from __future__ import annotations
 
+import asyncio
+import os
 import posixpath
-from collections.abc import AsyncIterator, Callable, Sequence
+import stat
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 
 from edgerm import logs
-from edgerm.core.devices import MESOS_RESOURCES, Device, DeviceClass, Inventory
-from edgerm.core.errors import Invalid, Unavailable
+from edgerm.core.devices import Device, DeviceClass, Inventory
+from edgerm.core.errors import Conflict, EdgermError, Invalid, Unavailable
 from edgerm.plugin.checking import name_fits
 from edgerm.plugin.device import DeviceNode, Grant, Mount, Setup
-from edgerm.transport.grpc_unix import GrpcClient, GrpcServer, Unary
+from edgerm.transport.grpc_unix import SOCKET_BYTES_MAX, GrpcClient, GrpcServer, Unary, check_free
 from edgerm.wire.v1 import kubelet_pb2 as pb
+from edgerm_agent.devices.hostfs import problem_of_node
 
 VERSION = "v1beta1"
 SOCKET = "kubelet.sock"
@@ -24,6 +29,8 @@ REGISTRATION, PLUGIN = "v1beta1.Registration", "v1beta1.DevicePlugin"
 HEALTHY = "Healthy"
 CALL_S = 60.0
 OPTIONS_S = 10.0
+PROBE_S = 2.0  # for what may be no plugin at all
+SOCKETS_MAX = PLUGINS_MAX = 256
 
 log = logs.get("agent.devices.kubelet")
 
@@ -36,23 +43,53 @@ class Kubelet:
 
     @classmethod
     async def listen(cls, folder: str, add: Callable[[KubeletPlugin], None]) -> Kubelet:
-        """Make kubelet.sock anew: plugins that watch it register again. `add` gets each plugin that registers.
+        """Make kubelet.sock anew, and remove plugins' own: by either they notice, and register again.
 
-        Raises `Conflict` if a living process serves it.
+        `add` gets each plugin that registers; what it raises is told to the plugin. Raises `Conflict` if a living
+        process serves kubelet.sock.
         """
+
+        known: set[str] = set()
 
         async def register(request: pb.RegisterRequest) -> pb.Empty:
             check(request)
+            if len(known | {request.resource_name}) > PLUGINS_MAX:
+                raise Conflict(f"{PLUGINS_MAX} resources are registered here, and there may be no more")
+            path = posixpath.join(folder, request.endpoint)
+            if len(path.encode()) > SOCKET_BYTES_MAX:
+                raise Invalid(f"endpoint {request.endpoint[:80]!r}: its path has more than {SOCKET_BYTES_MAX} bytes")
+            add(KubeletPlugin(request.resource_name, path))
+            known.add(request.resource_name)
             log.info("a device plugin has registered", name=request.resource_name, endpoint=request.endpoint)
-            add(KubeletPlugin(request.resource_name, posixpath.join(folder, request.endpoint)))
             return pb.Empty()
 
         path = posixpath.join(folder, SOCKET)
+        await check_free(path)
+        await _forget(folder)
         return cls(await GrpcServer.listen(path, REGISTRATION, {"Register": Unary(pb.RegisterRequest, register)}))
 
     async def close(self) -> None:
         """Take no more registrations."""
         await self._server.close()
+
+
+async def _forget(folder: str) -> None:
+    """Remove the sockets of plugins that live: many watch but their own to notice that there is another kubelet.
+
+    The kubelet empties its whole directory. Here only what answers as a device plugin goes, in case that the directory
+    is another one.
+    """
+    with suppress(OSError):
+        names = [entry.name for entry in os.scandir(folder) if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)]
+        await asyncio.gather(*(_forget_one(posixpath.join(folder, name)) for name in names[:SOCKETS_MAX]))
+
+
+async def _forget_one(path: str) -> None:
+    try:
+        await GrpcClient(path, PLUGIN).call("GetDevicePluginOptions", pb.Empty(), pb.DevicePluginOptions, PROBE_S)
+        os.unlink(path)  # noqa: PTH108
+    except (EdgermError, OSError):
+        log.debug("no device plugin answers at a socket", path=path)
 
 
 def check(request: pb.RegisterRequest) -> None:
@@ -61,7 +98,7 @@ def check(request: pb.RegisterRequest) -> None:
         raise Invalid(f"version {request.version[:40]!r} of the device-plugin API is not spoken here: use {VERSION}")
     if not request.endpoint or request.endpoint in (".", "..", SOCKET) or "/" in request.endpoint:
         raise Invalid(f"endpoint {request.endpoint[:80]!r}: name a socket in the directory of {SOCKET}, without a path")
-    if not name_fits(request.resource_name) or request.resource_name in MESOS_RESOURCES:
+    if not name_fits(request.resource_name) or "/" not in request.resource_name:
         raise Invalid(f"resource name {request.resource_name[:80]!r}: write one such as vendor.example/camera")
 
 
@@ -73,18 +110,14 @@ class KubeletPlugin:
         self._client = GrpcClient(path, PLUGIN)
         self._options = pb.DevicePluginOptions()
 
-    async def watch(self) -> AsyncIterator[Inventory]:
+    async def watch(self) -> AsyncGenerator[Inventory, None]:
         """The plugin's list, whenever it sends one."""
-        try:
-            self._options = await self._client.call(
-                "GetDevicePluginOptions", pb.Empty(), pb.DevicePluginOptions, OPTIONS_S
-            )
-            its = DeviceClass(self.name, chooses=self._options.get_preferred_allocation_available)
-            async for listed in self._client.stream("ListAndWatch", pb.Empty(), pb.ListAndWatchResponse):
+        self._options = await self._client.call("GetDevicePluginOptions", pb.Empty(), pb.DevicePluginOptions, OPTIONS_S)
+        its = DeviceClass(self.name, chooses=self._options.get_preferred_allocation_available)
+        async with aclosing(self._client.stream("ListAndWatch", pb.Empty(), pb.ListAndWatchResponse)) as lists:
+            async for listed in lists:
                 yield Inventory((its,), devices_of(self.name, listed.devices))
-            raise Unavailable("it ended its list")
-        finally:
-            await self._client.close()
+        raise Unavailable("it ended its list")
 
     async def prepare(self, grant: Grant) -> Setup:
         """Allocate, for all claims of the task together as for one container; PreStartContainer if that is wanted."""
@@ -96,7 +129,11 @@ class KubeletPlugin:
         if self._options.pre_start_required:
             before = pb.PreStartContainerRequest(devices_ids=ids)
             await self._client.call("PreStartContainer", before, pb.PreStartContainerResponse, CALL_S)
-        return setup_of(answer.container_responses[0])
+        setup = setup_of(answer.container_responses[0])
+        for node in setup.nodes:
+            if wrong := problem_of_node(node.host_path):
+                raise Conflict(f"{self.name}: what its plugin gives cannot be: {wrong}")
+        return setup
 
     async def release(self, grant: Grant) -> None:
         """Nothing: the plugin is not told."""

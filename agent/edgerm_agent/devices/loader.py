@@ -8,7 +8,7 @@ own, and what plugins do.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,13 +49,21 @@ class BuiltIn:
     def wanted(self, settings: config.Devices, host: HostFiles) -> bool:
         """Also if it has something left to undo that it noted in an earlier life of the agent."""
         enabled = getattr(getattr(settings, self.name), "enabled", True)
-        return enabled and (self.useful(settings, host) or bool(host.notes.keys()))
+        return enabled and (self.useful(settings, host) or _has_notes(host))
 
     def create(self, settings: config.Devices, host: HostFiles) -> DevicePlugin:
         """Raises whatever keeps it from working."""
         its = getattr(settings, self.name)
         more = {"dynamic_tuning": settings.dynamic_tuning} if self.tunes else {}
         return cast(DevicePlugin, import_module(f"{__package__}.{self.name}").create(its, host, **more))
+
+
+def _has_notes(host: HostFiles) -> bool:
+    """Also if they cannot be read: then that is told where they are needed."""
+    try:
+        return bool(host.notes.keys())
+    except OSError:
+        return True
 
 
 def _isolated(settings: config.Devices, host: HostFiles) -> bool:
@@ -74,7 +82,7 @@ def _has_gpu(settings: config.Devices, host: HostFiles) -> bool:
 BUILT_IN = (
     BuiltIn("declared", (), lambda its, host: bool(its.declared)),
     BuiltIn("cpu", (CORES,), _isolated, tunes=True),
-    BuiltIn("nic", (NETWORKS,), lambda its, host: bool(its.nic.interfaces or host.notes.keys()), True, "net"),
+    BuiltIn("nic", (NETWORKS,), lambda its, host: bool(its.nic.interfaces), True, "net"),
     BuiltIn("gpu", ("nvidia.com/gpu",), _has_gpu, extra="gpu"),
     BuiltIn(
         "shm",
@@ -92,22 +100,40 @@ BUILT_IN = (
 """In this order they may be asked first for what two of them carry."""
 
 
-def load(settings: config.Devices, host_of: Callable[[str], HostFiles], devices: Devices) -> None:
-    """Make all plugins that these settings want, and add them; `host_of`: a plugin's door to the box, by its name.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A plugin that these settings want: it, or why it cannot be made. `classes`: as far as that is known already."""
 
-    One that cannot be made is told in the log, and its classes have that problem. Raises `WrongSettings` for settings
-    that are the reason.
+    name: str
+    classes: tuple[str, ...] = ()
+    plugin: DevicePlugin | None = None
+    problem: str = ""
+
+
+def make(settings: config.Devices, host_of: Callable[[str], HostFiles]) -> Iterator[Made]:
+    """All plugins that these settings want; `host_of`: a plugin's door to the box, by its name.
+
+    Raises `WrongSettings` for settings that are the reason why one cannot be made.
     """
     for each in BUILT_IN:
         host = host_of(each.name)
         if each.wanted(settings, host):
-            _add(devices, each.name, each.classes, each.extra, partial(each.create, settings, host))
+            yield _made(each.name, each.classes, each.extra, partial(each.create, settings, host))
     installed = _installed(host_of(GROUP))
     _check_names(settings.plugins, installed)
     for name, entry in sorted(installed.items()):
         its = dict(settings.plugins.get(name, {}))
         if its.pop("enabled", True):
-            _add(devices, name, (), "", partial(_create, entry, its, host_of))
+            yield _made(name, (), "", partial(_create, entry, its, host_of))
+
+
+def load(settings: config.Devices, host_of: Callable[[str], HostFiles], devices: Devices) -> None:
+    """Make all plugins that these settings want, and add them. Raises `WrongSettings`.
+
+    One that cannot be made is told in the log, and its classes have that problem.
+    """
+    for made in make(settings, host_of):
+        _add(devices, made)
 
 
 def load_shm(settings: config.Devices, host_of: Callable[[str], HostFiles], devices: Devices) -> None:
@@ -115,10 +141,10 @@ def load_shm(settings: config.Devices, host_of: Callable[[str], HostFiles], devi
     if not settings.shm.enabled:
         raise Conflict("devices.shm.enabled is false: this agent has no shared memories")
     each = next(each for each in BUILT_IN if each.name == "shm")
-    _add(devices, each.name, each.classes, each.extra, partial(each.create, settings, host_of(each.name)))
+    _add(devices, _made(each.name, each.classes, each.extra, partial(each.create, settings, host_of(each.name))))
 
 
-def _add(devices: Devices, name: str, classes: tuple[str, ...], extra: str, create: Callable[[], DevicePlugin]) -> None:
+def _made(name: str, classes: tuple[str, ...], extra: str, create: Callable[[], DevicePlugin]) -> Made:
     try:
         plugin = create()
     except Invalid as error:
@@ -127,12 +153,19 @@ def _add(devices: Devices, name: str, classes: tuple[str, ...], extra: str, crea
         missing = isinstance(error, ModuleNotFoundError) and extra
         why = EXTRA.format(extra) if missing else f"its plugin cannot be made: {error or type(error).__name__}"
         log.error("a device plugin cannot be made", plugin=name, error=why, exc_info=None if missing else error)
-        devices.missing(name, gone(Inventory(tuple(map(DeviceClass, classes))), why))
-        return
+        return Made(name, classes, problem=why)
     if plugin.name != name:
+        why = f"its plugin calls itself {plugin.name!r:.80}, and its entry point {name!r}"
         log.error("a device plugin has another name than its entry point", plugin=plugin.name, entry_point=name)
-        return
-    devices.add(plugin, classes)
+        return Made(name, classes, problem=why)
+    return Made(name, classes, plugin)
+
+
+def _add(devices: Devices, made: Made) -> None:
+    if made.plugin is not None:
+        devices.add(made.plugin, made.classes)
+    else:
+        devices.missing(made.name, gone(Inventory(tuple(map(DeviceClass, made.classes))), made.problem))
 
 
 def _create(entry: EntryPoint, its: Mapping[str, object], host_of: Callable[[str], HostFiles]) -> DevicePlugin:

@@ -17,7 +17,7 @@ from edgerm.core.claims import Granted
 from edgerm.core.devices import Device, Inventory
 from edgerm.core.errors import Conflict, EdgermError, Invalid, Unavailable
 from edgerm.core.ids import TaskKey
-from edgerm.plugin.checking import check_config, line
+from edgerm.plugin.checking import check_config, check_setup, line
 from edgerm.plugin.device import Chooses, DevicePlugin, Given, Grant, NotClean, Setup, join
 from edgerm.plugin.executor import Networks
 from edgerm_agent.core.effects import Choose, GiveBack
@@ -57,42 +57,55 @@ class Devices(Inventories):
 
         Raises `Invalid`, `Conflict` or `Unavailable` with the plugin's words; nothing is left then.
         """
-        if not grants:
-            return join(())
-        ordered = sorted(grants, key=_rank)
-        found = [(self.find(grant.name), grant) for grant in ordered]
+        begun: list[GrantRecord] = []
+        try:
+            return await self._prepare(key, grants, executor, begun)
+        except Exception:  # what cancels it says by itself that they are to be given back, or the agent ends
+            await self._take_back(key, begun, executor)
+            raise
+
+    async def setup(self, key: TaskKey, grants: Sequence[GrantRecord], executor: object) -> Setup:
+        """What a task gets that has its devices already. Raises as `prepare` does; the task keeps what it has."""
+        return await self._prepare(key, grants, executor, [])
+
+    async def _prepare(
+        self, key: TaskKey, grants: Sequence[GrantRecord], executor: object, begun: list[GrantRecord]
+    ) -> Setup:
+        """`begun`: gets each grant on which something may have been done."""
+        found = [(self.find(grant.name), grant) for grant in sorted(grants, key=_rank)]
         for (carrier, its), grant in found:
             _grant(grant, carrier.inventory, strict=True)
             for granted in grant.granted:
                 check_config(its, granted.claim, _config(granted))
         setups: list[Setup] = []
-        begun: list[GrantRecord] = []
-        try:
-            for (carrier, _), grant in found:
-                begun.append(grant)
-                network = await _network(key, executor) if grant.name == NETWORKS else ""
-                cpus = join(setups).cpus
-                there = replace(_grant(grant, carrier.inventory, strict=False), cpus=cpus, network=network)
-                async with carrier.busy:
-                    setups.append(await _prepared(carrier.plugin, there))
-            return join(setups)
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError):  # then the agent ends, and its next life takes care
-                for name, evidence in (await self._release(key, begun, executor)).items():
-                    log.warning("a device is not clean", task=str(key), name=name, evidence=evidence)
-            raise
+        for (carrier, _), grant in found:
+            begun.append(grant)
+            network = await _network(key, executor) if grant.name == NETWORKS else ""
+            cpus = join(setups).cpus
+            there = replace(_grant(grant, carrier.inventory, strict=False), cpus=cpus, network=network)
+            async with carrier.busy:
+                setups.append(await _prepared(carrier.plugin, there))
+        return join(setups)
 
     def give_back(self, effect: GiveBack) -> None:
         """Take the task's devices back; answered by GivenBack, with what was found."""
         self._go(self._give_back(effect))
 
     async def _give_back(self, effect: GiveBack) -> None:
-        executor = self._executors.get(effect.grants[0].executor) if effect.grants else None
-        evidence = await self._release(effect.key, effect.grants, executor)
-        for name, found in evidence.items():
-            log.warning("a device is not clean", task=str(effect.key), name=name, evidence=found)
+        evidence = await self.take_back(effect.key, effect.grants)
         if self._post is not None:
             self._post(GivenBack(effect.key, evidence))
+
+    async def take_back(self, key: TaskKey, grants: Sequence[GrantRecord]) -> Mapping[str, str]:
+        """Nothing of the task is left: what was found of the classes that are not clean, a line each. Idempotent."""
+        executor = self._executors.get(grants[0].executor) if grants else None
+        return await self._take_back(key, grants, executor)
+
+    async def _take_back(self, key: TaskKey, grants: Sequence[GrantRecord], executor: object) -> Mapping[str, str]:
+        evidence = await self._release(key, grants, executor)
+        for name, found in evidence.items():
+            log.warning("a device is not clean", task=str(key), name=name, evidence=found)
+        return evidence
 
     async def _release(self, key: TaskKey, grants: Sequence[GrantRecord], executor: object) -> dict[str, str]:
         """What was found of the classes that are not clean: class → a line. In the reverse order of `prepare`."""
@@ -178,13 +191,18 @@ def _grant(record: GrantRecord, inventory: Inventory, strict: bool) -> Grant:
 async def _prepared(plugin: DevicePlugin, grant: Grant) -> Setup:
     """A fault of the plugin is told as one, and as nothing else."""
     try:
-        return await _bounded(plugin.prepare(grant), PREPARE_S, f"preparing {grant.name}")
+        setup = await _bounded(plugin.prepare(grant), PREPARE_S, f"preparing {grant.name}")
     except EdgermError:
         raise
     except Exception as error:
         if not isinstance(error, OSError):
             log.error("a device plugin failed", plugin=plugin.name, task=str(grant.task), exc_info=error)
         raise Conflict(f"{grant.name} could not be prepared: {str(error) or type(error).__name__}") from error
+    try:
+        check_setup(setup)
+    except Invalid as error:
+        raise Conflict(f"{grant.name}: what its plugin {plugin.name} gives cannot be: {error}") from None
+    return setup
 
 
 async def _network(key: TaskKey, executor: object) -> str:

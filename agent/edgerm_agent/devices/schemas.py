@@ -32,6 +32,8 @@ def keeping_schemas(inventory: Inventory) -> Inventory:
 
 
 def _keeping(device: Device, schema: str) -> Device:
+    if device.problem:  # it may be why there are none; it is not given anyway
+        return device
     broken = problem_of_metadata(schema, device.metadata) if schema else ""
     if not broken:
         return device

@@ -49,7 +49,7 @@ def _unchecked(regex: str) -> None:
 
 
 def _filled_in(message: TaskInfo, build: Alternative, name: str) -> TaskInfo:
-    """The task as this build: what the build leaves out is the task's own, and resources are added."""
+    """The task as this build: what it leaves out is the task's own; its claims replace the task's, resources add up."""
     whole = TaskInfo()
     whole.CopyFrom(message)
     whole.ClearField("alternatives")
@@ -59,4 +59,7 @@ def _filled_in(message: TaskInfo, build: Alternative, name: str) -> TaskInfo:
     if build.HasField("command"):
         whole.command.CopyFrom(build.command)
     whole.resources.extend(build.resources)
+    if build.claims:
+        del whole.claims[:]
+        whole.claims.extend(build.claims)
     return whole

@@ -314,6 +314,7 @@ class Alternative(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     @_builtins.property
     def container(self) -> Global___ContainerInfo: ...
@@ -325,6 +326,10 @@ class Alternative(_message.Message):
     def constraints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All must hold: zone=a, zone!=a, zone, !zone, zone~REGEX, zone!~REGEX."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """In place of the TaskInfo's."""
+
     def __init__(
         self,
         *,
@@ -333,10 +338,11 @@ class Alternative(_message.Message):
         command: Global___CommandInfo | None = ...,
         resources: _abc.Iterable[_resources_pb2.Resource] | None = ...,
         constraints: _abc.Iterable[_builtins.str] | None = ...,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "command", b"command", "constraints", b"constraints", "container", b"container", "name", b"name", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

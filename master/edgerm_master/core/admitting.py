@@ -23,11 +23,16 @@ def admits(world: World, framework: Framework, role: str, agent: AgentSpec) -> b
 def worth_offering(resources: Resources) -> bool:
     """Whether an offer of this is made at all: not below 0.01 cpus and 32 MB of memory (Mesos' MIN_CPUS, MIN_MEM).
 
-    Shared resources come along but do not count: they are never used up, so there would always be one more offer.
+    Items of sets are worth one as well, for a task may claim devices alone. Shared resources come along but do not
+    count: they are never used up, so there would always be one more offer.
     """
     cpus = mem = 0
     for key, amount in resources.items():
-        if isinstance(amount, int) and not key.shared:
+        if key.shared:
+            continue
+        if isinstance(amount, frozenset):
+            return True
+        if isinstance(amount, int):
             if key.name == "cpus":
                 cpus += amount
             elif key.name == "mem":

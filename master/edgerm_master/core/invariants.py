@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgerm.core.devices import items
+from edgerm.core.ids import AgentId, TaskKey
 from edgerm.core.resources import Resources
 from edgerm.core.scheduler import Offer
 from edgerm_master.core.agents import Agent, Duty
@@ -19,6 +21,7 @@ def broken(world: World) -> list[str]:
         *_resources(world),
         *_offers(world),
         *_tasks(world),
+        *_grants(world),
         *_sessions(world),
         *_shares(world),
     ]
@@ -95,6 +98,21 @@ def _tasks(world: World) -> Iterator[str]:
         for key in framework.tasks.values():
             if key not in world.tasks:
                 yield f"framework {framework.framework_id} names task {key}, which nobody knows"
+
+
+def _grants(world: World) -> Iterator[str]:
+    """What a task was given is among its resources, and no exclusive device is given twice by an agent with enough."""
+    holders: dict[tuple[AgentId, str, str], TaskKey] = {}
+    for key, task in world.tasks.items():
+        spec = task.record.task
+        given = {(one.type, device_id) for one in spec.granted for device_id in one.ids}
+        if not given.issubset(items(spec.resources)):
+            yield f"task {key} was given {sorted(given)}, its resources are {spec.resources}"
+        for one in spec.granted if task.live and not world.agents[task.agent_id].short else ():
+            for device_id in () if one.shared else one.ids:
+                holder = holders.setdefault((task.agent_id, one.type, device_id), key)
+                if holder != key:
+                    yield f"{one.type} {device_id} of agent {task.agent_id} was given to task {holder} and to {key}"
 
 
 def _sessions(world: World) -> Iterator[str]:

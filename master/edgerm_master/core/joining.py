@@ -5,6 +5,8 @@ What does not live here: what their tasks come to at a join (`comparing`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgerm.core.ids import AgentId
 from edgerm.core.link import (
     REJOIN,
@@ -104,7 +106,7 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
         agent = Agent(message.agent_id, message.agent, message.incarnation)
         world.agents[agent.agent_id] = agent
     end_session(world, agent)
-    was_there, same = agent.joined, agent.spec == message.agent
+    was_there, same = agent.joined, _same(agent.spec, message.agent)
     if agent.joined:
         world.shares.grow(agent.spec.resources, -1)
     if was_there and not same:
@@ -133,6 +135,12 @@ def _admit(world: World, agent: Agent | None, message: Join, carrier: Carrier) -
     if not (was_there and same):
         world.notice(AgentAdded(agent))
     return agent
+
+
+def _same(one: AgentSpec, other: AgentSpec) -> bool:
+    """Whether it is the same box. The generation of its devices is another one at each start."""
+    inventory = replace(other.inventory, generation=one.inventory.generation)
+    return one == replace(other, inventory=inventory)
 
 
 def _says(spec: AgentSpec) -> tuple[object, ...]:

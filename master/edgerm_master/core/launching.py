@@ -10,7 +10,7 @@ from edgerm.core.granting import grant
 from edgerm.core.ids import TaskKey
 from edgerm.core.link import NAME_BYTES_MAX, Launch
 from edgerm.core.resources import NOTHING, Resources, to_text
-from edgerm.core.scheduler import Accept, Offer, TaskSpec
+from edgerm.core.scheduler import Accept, Capability, Offer, TaskSpec
 from edgerm.core.tasks import Reason, TaskState
 from edgerm.core.texts import cut
 from edgerm_master.core import offers
@@ -52,7 +52,17 @@ def accept(world: World, framework: Framework, call: Accept) -> None:
 def _decided(world: World, framework: Framework, offer: Offer, asked: TaskSpec, left: Resources) -> TaskSpec:
     """The task as one of its builds, with the devices that its claims are given; what does not fit is its fault."""
     spec = grant(resolve(asked, left, offer.agent, offer.agent_id, world.matcher), left, offer.agent)
+    if spec.fault and not asked.fault and _claims_unspoken(framework, offer, asked):
+        return replace(spec, fault=f"{spec.fault}; shared devices are for frameworks with SHARED_RESOURCES")
     return replace(spec, app=cut(framework.spec.name, NAME_BYTES_MAX)) if spec.granted else spec
+
+
+def _claims_unspoken(framework: Framework, offer: Offer, asked: TaskSpec) -> bool:
+    """Whether it claims devices that are never offered to a framework which does not know what shared ones are."""
+    if Capability.SHARED_RESOURCES in framework.spec.capabilities:
+        return False
+    shared = {each.name for each in offer.agent.inventory.classes if each.shared}
+    return any(claim.shared or (claim.shared is None and claim.type in shared) for claim in asked.claims)
 
 
 def _fault_of_offers(call: Accept, known: list[Offer]) -> str:

@@ -40,6 +40,8 @@ def qemu_command(machine: Machine, tools: Path, cache: Path, kernel: Path, scrat
     command = [str(tools / "usr/bin/qemu-system-x86_64")]
     for data in ("share/qemu", "share/seabios", "lib/ipxe/qemu"):
         command += ["-L", str(tools / "usr" / data)]
+    # One thread for all CPUs: with a thread each, one trips over code that another one patches ("invalid opcode" in a
+    # static branch; seen with QEMU 7.2 on a busy box), and it was hardly faster.
     command += ["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-M", "q35"]
     command += ["-smp", machine.cpus, "-m", str(machine.memory_mib)]
     command += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
@@ -71,8 +73,7 @@ def qemu_command(machine: Machine, tools: Path, cache: Path, kernel: Path, scrat
 def run(command: list[str], tools: Path, scratch: Path, time_limit_s: float, console: bool) -> int:
     """The command's exit status; its output has gone to our stdout. Raises `Failed`, `subprocess.TimeoutExpired`.
 
-    An emulated CPU may trip over code that another one patches while the kernel starts (seen with QEMU 7.2,
-    "invalid opcode"): a machine that dies before the command began is started again.
+    A machine that dies before the command began is started again: emulation is not perfect (see `qemu_command`).
     """
     for left in reversed(range(BOOTS)):
         said = boot(command, tools, scratch, time_limit_s)

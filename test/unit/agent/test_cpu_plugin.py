@@ -5,7 +5,9 @@ The kernel's threads are those of the recording; who changes one finds it change
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +39,12 @@ class Kernel:
         self.host = host
         self.fails = 0  # an errno
         self.stuck: set[str] = set()  # threads that stay as they are
+        self.reached, self.gate = threading.Event(), threading.Event()  # each change waits for the gate
+        self.gate.set()
 
     def change(self, pid: int, policy: int, priority: int) -> None:
+        self.reached.set()
+        assert self.gate.wait(20)
         if self.fails:
             raise OSError(self.fails, "refused")
         path = f"/proc/{pid}/stat"
@@ -356,3 +362,20 @@ class TestCpuPlugin(DevicePluginSuite):
 
     def make_plugin(self, host: HostFiles) -> Cpus:
         return Cpus(Cpu(), host, change=Kernel(host).change)
+
+
+async def test_a_release_waits_for_a_prepare_that_was_given_up(bench: Bench) -> None:
+    """What a broken off prepare still does in its thread is done before it is undone, and nothing of it is left."""
+    before = bench.kernel.scheduling("ksoftirqd/2")
+    one = grant("cpu2", config={"ksoftirqd_sched": "f51"})
+    bench.kernel.gate.clear()
+    preparing = asyncio.create_task(bench.plugin.prepare(one))
+    await asyncio.to_thread(bench.kernel.reached.wait, 20)
+    preparing.cancel()
+    await asyncio.gather(preparing, return_exceptions=True)
+    releasing = asyncio.create_task(bench.plugin.release(one))
+    assert (await asyncio.wait({releasing}, timeout=0.05))[0] == set()
+    bench.kernel.gate.set()
+    await releasing
+    assert bench.kernel.scheduling("ksoftirqd/2") == before
+    assert bench.host.notes.keys() == ()

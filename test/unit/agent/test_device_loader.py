@@ -97,7 +97,7 @@ async def test_wrong_settings(
 async def test_a_plugin_that_cannot_be_made(heard: Heard, installed: Path, tmp_path: Path) -> None:
     """It does not end the agent: other plugins are there."""
     installed.write_text(f"{ENTRY_POINTS}broken = nowhere.at_all:create\nother = edgerm.testing.devices:create\n")
-    assert list(await heard.load(settings(), tmp_path)) == ["broken", "fake"]
+    assert list(await heard.load(settings(), tmp_path)) == ["broken", "other", "fake"]
 
 
 async def test_a_name_of_ours(heard: Heard, installed: Path, tmp_path: Path) -> None:
@@ -150,10 +150,13 @@ async def test_no_settings_no_libraries(tmp_path: Path) -> None:
     """An agent without any device settings imports no library of a plugin, nor what looks for installed ones."""
     code = (
         "import asyncio, sys; from pathlib import Path; import edgerm_agent.running\n"
-        "from edgerm_agent.config import Devices as Table; from edgerm_agent.devices import hostfs, loader, manager\n"
+        "from edgerm_agent.config import Devices as Table\n"
+        "from edgerm_agent.devices import hostfs, loader, manager, outside\n"
+        "from contextlib import AsyncExitStack\n"
         "async def load():\n"
         "    devices = manager.Devices()\n"
         "    loader.load(Table(), hostfs.doors(Path(sys.argv[1])), devices)\n"
+        "    async with AsyncExitStack() as stack: await outside.listen(Table(), devices, stack)\n"
         "    await devices.first(); await devices.close()\n"
         "asyncio.run(load())\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
@@ -178,3 +181,11 @@ def test_the_agent_ends_with_2(tmp_path: Path) -> None:
     assert ran.returncode == 2, ran.stderr
     assert "edgerm agent: devices.plugins.lamp: no such plugin is installed" in ran.stderr
     assert issubclass(WrongSettings, Invalid)
+
+
+async def test_notes_that_cannot_be_read(heard: Heard, tmp_path: Path) -> None:
+    """What is no note of a plugin is its class's problem; the agent runs."""
+    (tmp_path / "nic").mkdir()
+    (tmp_path / "nic" / "odd.json").write_text("a novel")
+    found = await heard.load(config.Devices(), tmp_path)
+    assert "no note of ours" in found["nic"].classes[0].problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -15,7 +16,7 @@ from edgerm.core.claims import Granted
 from edgerm.core.devices import Device, DeviceClass, Inventory
 from edgerm.core.errors import Conflict, Invalid, Unavailable
 from edgerm.core.ids import FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.device import NO_SETUP, DevicePlugin, Grant, NotClean, Setup
+from edgerm.plugin.device import NO_SETUP, DeviceNode, DevicePlugin, Grant, Mount, NotClean, Setup
 from edgerm.testing.devices import NAME, FakeDevices, fakes
 from edgerm_agent.core.effects import Choose, GiveBack
 from edgerm_agent.core.events import Chosen, Event, GivenBack, Inventoried
@@ -203,6 +204,43 @@ async def test_metadata_that_break_their_schema(agent: Agent) -> None:
         assert told in (await agent.inventory()).classes[0].problem
 
 
+async def test_a_problem_is_not_hidden_by_the_schema(agent: Agent) -> None:
+    """Of a device that is not there nothing can be told: its own problem is what people see."""
+    (ill,) = fakes("one", metadata='{"size": "big"}')
+    await agent.begin(FakeDevices(Inventory((DeviceClass(NAME, schema=SCHEMA),), (replace(ill, problem="it is out"),))))
+    assert [device.problem for device in (await agent.inventory()).devices] == ["it is out"]
+
+
+async def test_a_first_inventory_that_cannot_be(agent: Agent) -> None:
+    """The class is listed with the reason even if nothing was right before."""
+    await agent.begin(FakeDevices(Inventory((DeviceClass(NAME), DeviceClass("a b")), fakes("a b"))))
+    found = await agent.inventory()
+    assert [each.name for each in found.classes] == [NAME]
+    assert "class 'a b': begin with a letter" in found.classes[0].problem
+
+
+@dataclass
+class Flood(FakeDevices):
+    """Says something new all the time, and never waits."""
+
+    said: int = 0
+
+    async def watch(self) -> AsyncIterator[Inventory]:
+        while True:
+            self.said += 1
+            yield replace(self.inventory, devices=fakes("one", f"two-{self.said}"))
+
+
+async def test_a_plugin_that_floods_is_slowed_down(agent: Agent) -> None:
+    """It is heard a few times at once and then at a pace; others go on, and so do its own devices."""
+    flood = Flood()
+    await agent.begin(flood)
+    await agent.devices.prepare(KEY, [grant(NAME, "one")], agent.executor)
+    for _ in range(10):
+        await agent.inventory()
+    assert flood.said < 100
+
+
 async def test_a_class_has_one_plugin(agent: Agent) -> None:
     """A second plugin is heard without it; when the first is away, the second takes it over."""
     first, second = FakeDevices(), FakeDevices(Inventory((DeviceClass(NAME),), fakes("other")), name="second")
@@ -333,6 +371,37 @@ async def test_a_failure_keeps_nothing(agent: Agent, error: Exception, raised: t
     ]
 
 
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [
+        (Setup(env=(("A=B", "1"),)), "variable 'A=B'"),
+        (Setup(env=(("", "1"),)), "variable ''"),
+        (Setup(env=(("A", "x\0y"),)), "variable 'A'"),
+        (Setup(env=(("A", "x" * 70_000),)), "variable 'A'"),
+        (Setup(env=tuple((f"V{number}", "") for number in range(1025))), "1025 things of one kind"),
+        (Setup(annotations=(("", "x"),)), "label ''"),
+        (Setup(mounts=(Mount("in", "/out", True, False),)), "'in' is no absolute path"),
+        (Setup(mounts=(Mount("/in", "out", True, False),)), "'out' is no absolute path"),
+        (Setup(mounts=(Mount("/", "/out", True, False),)), "would hide all that the task has"),
+        (Setup(mounts=(Mount("/in/../etc", "/out", True, False),)), "without NUL and .."),
+        (Setup(mounts=(Mount("/in", "", True, True),)), "it has no source"),
+        (Setup(nodes=(DeviceNode("/dev/../etc/passwd", "/dev/x"),)), "without NUL and .."),
+        (Setup(nodes=(DeviceNode("/dev/null", "x"),)), "'x' is no absolute path"),
+        (Setup(nodes=(DeviceNode("/dev/null", "/dev/x", "x"),)), "permissions 'x': some of r, w and m"),
+        (Setup(nodes=(DeviceNode("/dev/null", "/dev/x", "rr"),)), "permissions 'rr'"),
+        (Setup(nodes=(DeviceNode("/dev/null", "/dev/x", ""),)), "permissions ''"),
+        (Setup(cdi_names=("nvidia",)), "CDI name 'nvidia': write VENDOR/CLASS=NAME"),
+        (Setup(cpus=(3, 2)), "ascending"),
+    ],
+)
+async def test_a_setup_that_cannot_be(agent: Agent, setup: Setup, told: str) -> None:
+    """It is refused with the plugin, the class and what is wrong, and the device is given back."""
+    await agent.begin(agent.plugin("a", "one", setup=setup))
+    with pytest.raises(Conflict, match=f"a: what its plugin a gives cannot be: .*{re.escape(told)}"):
+        await agent.devices.prepare(KEY, [grant("a", "one")], agent.executor)
+    assert [line.split()[0] for line in agent.ledger.lines] == ["prepare", "release"]
+
+
 async def test_setups_that_do_not_go_together(agent: Agent) -> None:
     """Two plugins that want one variable with different values: refused, and nothing is kept."""
     one, two = agent.plugin("a", "x", setup=Setup((("V", "1"),))), agent.plugin("b", "x", setup=Setup((("V", "2"),)))
@@ -443,3 +512,32 @@ async def test_a_plugin_chooses(agent: Agent) -> None:
         plugin.prefers = bad
         agent.devices.choose(effect)
         assert await agent.next(Chosen) == Chosen(KEY, NAME, {})
+
+
+class Endless:
+    """A plugin that has always something to say, and something to do at the end."""
+
+    name = "endless"
+    ended = False
+
+    async def watch(self) -> AsyncIterator[Inventory]:
+        try:
+            while True:
+                yield Inventory((DeviceClass(NAME),))
+        finally:
+            self.ended = True
+
+    async def prepare(self, grant: Grant) -> Setup:
+        return NO_SETUP
+
+    async def release(self, grant: Grant) -> None:
+        pass
+
+
+async def test_a_plugin_ends_with_its_agent() -> None:
+    """What a plugin does when nobody listens any more is done once the agent has closed it, whatever it was at."""
+    devices, plugin = Devices(), Endless()
+    devices.add(plugin)
+    await devices.first(20)
+    await devices.close()
+    assert plugin.ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,9 +101,11 @@ class TestConformanceWithSafeState(TestConformance):
 
 
 @asynccontextmanager
-async def living(box: Box, settings: Gpio = SETTINGS) -> AsyncIterator[tuple[GpioPlugin, AsyncIterator[Inventory]]]:
+async def living(
+    box: Box, settings: Gpio = SETTINGS, look_s: float = 0.001
+) -> AsyncIterator[tuple[GpioPlugin, AsyncIterator[Inventory]]]:
     """A plugin whose first inventory was told, in an agent that is stopped in order."""
-    plugin = GpioPlugin(settings, box, box.chips, look_s=0.001)
+    plugin = GpioPlugin(settings, box, box.chips, look_s=look_s)
     inventories = plugin.watch()
     async with asyncio.timeout(DEADLINE_S):
         await anext(inventories)
@@ -379,3 +382,26 @@ async def test_a_chip_that_is_declared_no_more(box: Box) -> None:
             await plugin.prepare(grant(SAFE, task="next"))
         await plugin.release(grant(SAFE))
     assert box.notes.keys() == ()
+
+
+async def test_a_release_waits_for_a_prepare_that_was_given_up(box: Box) -> None:
+    """What a broken off prepare still does in its thread is undone, too: its chip is no task's afterwards."""
+    reached, gate, look = threading.Event(), threading.Event(), box.chips.look
+
+    def slow(path: str) -> Chip:
+        reached.set()
+        assert gate.wait(DEADLINE_S)
+        return look(path)
+
+    async with living(box, look_s=60) as (plugin, _):
+        box.chips.look = slow  # type: ignore[method-assign]
+        preparing = asyncio.create_task(plugin.prepare(grant()))
+        await asyncio.to_thread(reached.wait, DEADLINE_S)
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        releasing = asyncio.create_task(plugin.release(grant()))
+        assert (await asyncio.wait({releasing}, timeout=0.05))[0] == set()
+        gate.set()
+        await releasing
+        box.chips.look = look  # type: ignore[method-assign]
+    assert [key for key in box.notes.keys() if key.startswith(GRANT)] == []  # noqa: SIM118 - no mapping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgerm.plugin.device import DeviceNode, Given, Grant, Mount, NotClean
 from edgerm_agent.config import Fake, Gpu
 from edgerm_agent.devices.gpu import parts
 from edgerm_agent.devices.gpu import plugin as gpu_plugin
-from edgerm_agent.devices.gpu.nvml import NoDriver, Nvml
+from edgerm_agent.devices.gpu.nvml import NotAnswering, Nvml
 from edgerm_agent.devices.gpu.plugin import GpuPlugin
 
 KEY = TaskKey(FrameworkId("f"), TaskId("t"), LaunchId("l"))
@@ -128,15 +129,22 @@ async def test_a_card_that_falls_off_its_bus_is_ill(cards: list[FakeCard]) -> No
     assert "does not find it" in device.problem
 
 
-async def test_a_box_without_a_driver_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No driver: an inventory without devices, nothing raised."""
+async def test_fakes_need_neither_driver_nor_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a box without a driver the plugin has its fakes, and imports nothing of NVIDIA's."""
+    monkeypatch.setitem(sys.modules, "edgerm_agent.devices.gpu.nvml", None)
+    plugin = gpu_plugin.create(Gpu(fake=(Fake("fake-0"),)), Files())
+    assert [device.id for device in (await inventory_of(plugin)).devices] == ["fake-0"]
+
+
+async def test_a_driver_that_does_not_answer_has_no_devices() -> None:
+    """An inventory without devices, nothing raised."""
 
     class Nothing:
         def gpus(self) -> Any:
-            raise NoDriver("no library")
+            raise NotAnswering("no library")
 
         def users(self, uuid: str) -> Any:
-            raise NoDriver("no library")
+            raise NotAnswering("no library")
 
     plugin = GpuPlugin(Gpu(), Files(), Nothing())
     assert (await inventory_of(plugin)).devices == ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,8 +19,10 @@ from edgerm_agent import netns
 from edgerm_agent.config import NicInterface
 from edgerm_agent.devices.nic import asking, card, memory, plan, plugin, tuning
 from edgerm_agent.devices.nic.asking import Asked, Threads, Tuning
+from edgerm_agent.devices.nic.homing import WayHome
+from edgerm_agent.devices.nic.links import Netlink
 from edgerm_agent.devices.nic.memory import Before, Note
-from edgerm_agent.devices.nic.plan import Column, Link, Names
+from edgerm_agent.devices.nic.plan import Column, Link, Names, Step
 from edgerm_agent.devices.nic.tuning import Facts, MoveIrq, SetThread, Tuner
 
 CPUS = (4, 6, 9, 11)
@@ -360,6 +363,38 @@ def test_reverted() -> None:
     assert scheduler.tuner.revert(changed) == []
     assert host.read("/proc/irq/30/smp_affinity_list") == "0-2"
     assert (scheduler.affinities, scheduler.policies) == ({70: (0, 1)}, {70: (1, 50)})
+
+
+class IdleCard(Netlink):
+    """A card at home that is down, whose IRQs take no other CPUs as long as that is so."""
+
+    def __init__(self, host: RecordedHost) -> None:
+        self.done: list[Step] = []
+        self._read, host.read = host.read, self.read  # type: ignore[method-assign]
+
+    def look(self, path: str) -> tuple[Link, ...]:
+        """It alone."""
+        return (replace(CARD, name="eno3", up=False, addresses=0),)
+
+    def apply(self, path: str, steps: Iterable[Step]) -> None:
+        """What is set while it is up counts afterwards."""
+        self.done += steps
+
+    def read(self, path: str) -> str:
+        """As the kernel shows it: what is still to be done."""
+        return "4\n" if path == "/proc/irq/30/smp_affinity_list" and not self.done else self._read(path)
+
+
+def test_an_irq_that_never_came() -> None:
+    """An IRQ that did not interrupt while a task had its card goes back all the same: the card is up for a moment."""
+    host = board()
+    kernel = IdleCard(host)
+    changed = note(irqs={30: (0, 1, 2)})
+    host.notes.put("eno3", memory.to_json(changed))
+    WayHome(host, kernel, Scheduler(host).tuner).undo([changed])
+    assert kernel.done == [plan.Up("eno3"), plan.Down("eno3")]
+    assert host.read("/proc/irq/30/smp_affinity_list") == "0-2"
+    assert host.notes.keys() == ()
 
 
 def test_notes_are_read_back() -> None:

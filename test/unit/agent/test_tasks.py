@@ -300,3 +300,18 @@ async def test_a_start_abandoned_while_devices_are_prepared(
     assert isinstance(event, StartFailed)
     assert "killed" in event.why
     assert bench.executor.tasks == {}
+
+
+async def test_a_kill_ends_the_wait_for_devices(bench: Bench, plugin: Keeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start whose devices are not ready is given up when it is abandoned, without another attempt."""
+    monkeypatch.setattr(module, "FINISH_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 3600.0)
+    plugin.failures.prepare = Unavailable("the engine is away")
+    bench.tasks.start(start_with("one"))
+    async with asyncio.timeout(20):
+        while len(plugin.calls) < 2:  # prepare and release
+            await asyncio.sleep(0)
+    bench.tasks.abandon(Abandon(KEY, "process"))
+    event = await bench.next()
+    assert isinstance(event, StartFailed)
+    assert [call[0] for call in plugin.calls] == ["prepare", "release"]

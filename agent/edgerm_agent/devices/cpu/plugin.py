@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -58,6 +59,7 @@ class Cpus:
         self._dynamic_tuning = dynamic_tuning
         self._look_s = look_s
         self._tuning = Tuning(host, change)
+        self._lock = threading.Lock()  # a thread goes on when whoever waits for it has given up
         self._rules = cores.rules_of(settings)
         self._siblings: dict[int, tuple[int, ...]] = {}
         self._box = Box()
@@ -163,15 +165,20 @@ class Cpus:
 
     def _tune(self, cpus: tuple[int, ...], wishes: tuple[Wish, ...]) -> None:
         """An earlier task of these CPUs may have left something to undo, if the agent's data were lost meanwhile."""
-        try:
-            self._tuning.revert(cpus, but=wishes)
-        except NotClean as error:
-            raise Conflict(str(error)) from error
-        self._tuning.apply(wishes)
+        with self._lock:
+            try:
+                self._tuning.revert(cpus, but=wishes)
+            except NotClean as error:
+                raise Conflict(str(error)) from error
+            self._tuning.apply(wishes)
+
+    def _revert(self, cpus: tuple[int, ...]) -> None:
+        with self._lock:
+            self._tuning.revert(cpus)
 
     async def release(self, grant: Grant) -> None:
         """The kernel's threads are as they were before the task."""
-        await asyncio.to_thread(self._tuning.revert, _cpus(grant.devices))
+        await asyncio.to_thread(self._revert, _cpus(grant.devices))
 
 
 def _cpus(devices: Iterable[Device]) -> tuple[int, ...]:

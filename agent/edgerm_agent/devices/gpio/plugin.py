@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from edgerm.core.devices import Device, Inventory
@@ -38,7 +39,7 @@ class GpioPlugin:
         self._chips = chips
         self._safety = Safety(chips, host.notes)
         self._look_s = look_s
-        self._lock = asyncio.Lock()
+        self._lock = threading.Lock()  # a thread goes on when whoever waits for it has given up
         self._seen: dict[str, Chip] = {}
 
     async def watch(self) -> AsyncIterator[Inventory]:
@@ -49,9 +50,7 @@ class GpioPlugin:
         told: Inventory | None = None
         try:
             while True:
-                async with self._lock:
-                    devices = await asyncio.to_thread(self._look)
-                found = Inventory((GPIO_CLASS,), devices)
+                found = Inventory((GPIO_CLASS,), await asyncio.to_thread(self._look))
                 if found != told:
                     yield found
                     told = found
@@ -63,20 +62,18 @@ class GpioPlugin:
 
     async def prepare(self, grant: Grant) -> Setup:
         """See `DevicePlugin`. What is safe is noted here, before the task has the chip."""
-        async with self._lock:
-            return await asyncio.to_thread(self._prepare, grant)
+        return await asyncio.to_thread(self._prepare, grant)
 
     async def release(self, grant: Grant) -> None:
         """Lines with a safe level are driven to it first; then nobody else may have a line that had none before."""
-        async with self._lock:
-            problems = await asyncio.to_thread(self._release, grant.task)
-        if problems:
+        if problems := await asyncio.to_thread(self._release, grant.task):
             raise NotClean("; ".join(problems))
 
     # --- in a thread --------------------------------------------------------------------------------------------
 
     def _look(self) -> tuple[Device, ...]:
-        return tuple(self._device(chip) for chip in self._declared.values())
+        with self._lock:
+            return tuple(self._device(chip) for chip in self._declared.values())
 
     def _device(self, chip: Declared) -> Device:
         problem = ""
@@ -103,6 +100,10 @@ class GpioPlugin:
         return (note for note in notes if note is not None)
 
     def _prepare(self, grant: Grant) -> Setup:
+        with self._lock:
+            return self._give(grant)
+
+    def _give(self, grant: Grant) -> Setup:
         given: list[tuple[str, Declared, Chip]] = []
         levels: dict[str, dict[int, int]] = {}
         for claim in grant.given:
@@ -142,6 +143,10 @@ class GpioPlugin:
             self._host.notes.put(key, {"chips": used, "boot": self._host.read(BOOT_ID).strip()})
 
     def _release(self, task: TaskKey) -> list[str]:
+        with self._lock:
+            return self._take(task)
+
+    def _take(self, task: TaskKey) -> list[str]:
         key = f"{GRANT}{task}"
         note = self._host.notes.get(key)
         problems: list[str] = []

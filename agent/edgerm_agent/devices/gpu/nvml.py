@@ -16,19 +16,19 @@ from edgerm_agent.devices.gpu.parts import Gpu
 T = TypeVar("T")
 
 
-class NoDriver(Unavailable):
-    """There is no driver of NVIDIA on this box, or it does not answer."""
+class NotAnswering(Unavailable):
+    """The driver does not answer."""
 
 
 class Nvml:
     """The driver. Each call asks anew, so that a driver that was loaded meanwhile, or a lost card, is seen."""
 
     def gpus(self) -> tuple[Gpu, ...]:
-        """All that can be given: whole cards, and of one that is divided (MIG) its parts. Raises `NoDriver`."""
+        """All that can be given: whole cards, and of one that is divided (MIG) its parts. Raises `NotAnswering`."""
         return _with_driver(lambda: tuple(_all()))
 
     def users(self, uuid: str) -> tuple[int, ...]:
-        """The processes that use a GPU, compute and graphics alike. Raises `NoDriver`."""
+        """The processes that use a GPU, compute and graphics alike. Raises `NotAnswering`."""
         return _with_driver(lambda: _users(uuid))
 
 
@@ -40,7 +40,7 @@ def _with_driver(ask: Callable[[], T]) -> T:
         finally:
             nvml.nvmlShutdown()
     except nvml.NVMLError as error:
-        raise NoDriver(str(error)) from None
+        raise NotAnswering(str(error)) from None
 
 
 def _all() -> Iterator[Gpu]:

@@ -15,6 +15,7 @@ from edgerm.plugin.device import DeviceNode, Mount
 
 CLASS = "nvidia.com/gpu"
 MIB = 1 << 20
+DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")  # one of them is there with a driver
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 TOOLKIT = ("/usr/bin/nvidia-container-runtime", "/usr/local/bin/nvidia-container-runtime")

@@ -37,8 +37,22 @@ class Driver(Protocol):
         ...
 
 
+class NoDriver:
+    """What stands for the driver of a box that has none."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """None."""
+        return ()
+
+    def users(self, uuid: str) -> tuple[int, ...]:
+        """Nobody."""
+        return ()
+
+
 def create(settings: Settings, host: HostFiles) -> GpuPlugin:
-    """The plugin, with the driver of this box."""
+    """The plugin, with the driver of this box; fakes need none."""
+    if not any(host.exists(path) for path in parts.DRIVER):
+        return GpuPlugin(settings, host, NoDriver())
     from edgerm_agent.devices.gpu.nvml import Nvml  # noqa: PLC0415 - 14 000 lines that most boxes have no use for
 
     return GpuPlugin(settings, host, Nvml())

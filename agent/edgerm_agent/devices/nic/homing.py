@@ -14,7 +14,7 @@ from edgerm.plugin.device import HostFiles, NotClean
 from edgerm_agent.devices.nic import card, plan
 from edgerm_agent.devices.nic.links import Netlink
 from edgerm_agent.devices.nic.memory import Note
-from edgerm_agent.devices.nic.plan import Link
+from edgerm_agent.devices.nic.plan import Down, Link, Up
 from edgerm_agent.devices.nic.tuning import Tuner
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -34,7 +34,7 @@ class WayHome:
         for note in notes:
             evidence = self._bring_home(note)
             if note.boot == self.boot():  # a boot has reverted all else
-                evidence += self._tuner.revert(note)
+                evidence += self._revert(note, is_home=not evidence)
                 evidence = evidence or self._restore_napi(note)
             if evidence:
                 left += evidence
@@ -43,6 +43,20 @@ class WayHome:
                 log.info("an interface is home", interface=note.home, task=str(note.task))
         if left:
             raise NotClean("; ".join(left))
+
+    def _revert(self, note: Note, is_home: bool) -> list[str]:
+        """An IRQ moves when it interrupts next. One that has not, since the task had it moved, keeps that to do, and
+        takes nothing else while its card is down."""
+        left = self._tuner.revert(note)
+        if not left or not is_home:
+            return left
+        try:
+            self._kernel.apply("", [Up(note.home)])
+            self._tuner.revert(note)
+            self._kernel.apply("", [Down(note.home)])
+        except (Conflict, OSError) as error:
+            return [*left, str(error)]
+        return self._tuner.revert(note)
 
     def _bring_home(self, note: Note) -> list[str]:
         try:

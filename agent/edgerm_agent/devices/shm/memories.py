@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edgerm import logs
@@ -102,6 +103,14 @@ class Memories:
                 raise Conflict(f"the shared memory {name!r} {left.problem}")
             self._restore(name, entry if entry.file else None)
             self._tell(left)
+
+    async def end_all(self) -> list[str]:
+        """End all of them, with what is in them: the agent is removed. Those that stay, a line each."""
+        async with self._lock:
+            ended = [await self._mend(replace(entry, gone=True)) for entry in self._entries.values()]
+            with suppress(OSError):  # others have some there
+                await self._host.run("rmdir", self._base)
+        return [f"the shared memory {entry.memory.name!r} {entry.problem}" for entry in ended if entry.problem]
 
     def holders(self, name: str) -> tuple[str, ...]:
         """The tasks that use it, FRAMEWORK/TASK/LAUNCH."""
@@ -250,6 +259,13 @@ class Memories:
         if not entry.gone:
             self._entries[entry.memory.name] = entry
         self.changed.set()
+
+
+def mounted(host: HostFiles, base: str) -> tuple[str, ...]:
+    """The names of the memories that these notes tell of and that are mounted, in order."""
+    noted = {key.removeprefix(MEMORY) for key in host.notes.keys() if key.startswith(MEMORY)}  # noqa: SIM118 - no mapping
+    there = mounts.parse_mountinfo(host.read(mounts.MOUNTINFO), base) if noted else {}
+    return tuple(sorted({mount.memory for mount in there.values()} & noted))
 
 
 def _names(note: Mapping[str, object] | None) -> list[object]:

@@ -7,6 +7,7 @@ be (`memories`).
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ def _size_of(options: str) -> int:
 
 async def mount(host: HostFiles, name: str, path: str, size_bytes: int) -> None:
     """An empty tmpfs at `path`, which is made if it is missing. Raises `OSError` with the program's words."""
-    await host.run("mkdir", "-p", path)
+    await host.run("install", "-d", "-m", "755", posixpath.dirname(path), path)  # whatever the agent's own umask
     await host.run("mount", "-t", "tmpfs", "-o", f"size={size_bytes},{OPTIONS}", f"{SOURCE}{name}", path)
 
 

@@ -138,6 +138,27 @@ class Engine:
         repository, tag = parse_repository_tag(image)
         await self._call(lambda: self._connected().import_image_from_data(data, repository, tag))
 
+    async def images(self, repository: str) -> list[str]:
+        """The names of all images of this repository, with their tags."""
+
+        def work() -> list[Json]:
+            found: list[Json] = self._connected().images(name=repository)
+            return found
+
+        return [name for image in await self._call(work) for name in image.get("RepoTags") or ()]
+
+    async def remove_image(self, image: str) -> None:
+        """Remove it by this name, unless a container uses it; one that is not there: nothing."""
+
+        def work() -> None:
+            try:
+                _known(lambda: self._connected().remove_image(image))
+            except APIError as error:
+                if error.status_code != 409:
+                    raise
+
+        await self._call(work)
+
     async def attach_input(self, name: str) -> socket.socket:
         """A connection to the container's standard input, which the engine closes with it. Raises `EngineError`."""
 

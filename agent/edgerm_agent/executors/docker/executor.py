@@ -293,6 +293,10 @@ class DockerExecutor:
         names = [entry["Id"] for entry in await self._find()]
         await asyncio.gather(*(ask(self._engine.remove(name, force=True)) for name in names))
 
+    async def remove_images(self) -> None:
+        """Remove the images that were made here and that no container uses. Raises `Unavailable`."""
+        await self._networks.remove_images()
+
     async def close(self) -> None:
         """Disconnect; the containers go on."""
         await self._starts.cancel()

@@ -55,6 +55,12 @@ class Networks:
         await self._watch.ensure()
         await ask(self._engine.remove(container.network_name_of(self._agent_id, key), force=True))
 
+    async def remove_images(self) -> None:
+        """The images of such containers go, if no agent's container uses them. Raises `Unavailable`."""
+        await self._watch.ensure()
+        for image in await ask(self._engine.images(idle_program.NAME)):
+            await ask(self._engine.remove_image(image))
+
     async def _launch(self, name: str, key: TaskKey, info: Json) -> None:
         machine = str(info.get("Architecture"))
         if machine not in idle_program.MACHINES:

@@ -522,6 +522,12 @@ def test_a_start_that_may_not_have_happened_is_repeated() -> None:
     assert of(Start, crash(Phase.STARTING).up())
 
 
+@pytest.mark.parametrize("phase", Phase)
+def test_an_ended_task_is_not_present(phase: Phase) -> None:
+    """What an agent that was killed left of a task that had ended is nobody's, though the task is not forgotten yet."""
+    assert crash(phase).agent.present == (set() if phase is Phase.ENDED else {KEY})
+
+
 def test_what_is_held_is_adopted() -> None:
     """Starting but held: it did start; RUNNING is owed, and it is watched."""
     box = crash(Phase.STARTING)

@@ -33,6 +33,7 @@ from edgerm_agent.core.events import (
 )
 from edgerm_agent.core.grants import GRANT_MOVES, GrantSignal, GrantState, Holding
 from edgerm_agent.core.records import GrantRecord
+from edgerm_agent.core.way import PLUGIN_S
 
 
 @pytest.fixture
@@ -358,3 +359,20 @@ def test_moves_of_the_table_only(state: GrantState, signal: GrantSignal) -> None
     else:
         holding.move(signal)
         assert holding.state is after
+
+
+def test_a_start_waits_for_a_plugin_only_so_long(box: Box) -> None:
+    """Where no plugin comes, the task fails a minute later and says for what it waited; it is asked again by nobody."""
+    box.order(Launch(key("t1"), "*", replace(spec("t1", core("cpu2")), blobs=(BLOB,))))
+    again, _ = box.restarted(plugins=False)
+    again.happen(Fetched(key("t1")))
+    again.happen(Inventoried("hotplug", STICKS))  # somebody else's
+    again.now_s = PLUGIN_S - 1
+    again.happen(Tick())
+    assert again.agent.tasks[key("t1")].live
+    again.now_s = PLUGIN_S
+    again.happen(Tick())
+    status = again.status("t1")
+    assert (status.state, status.reason) == (TaskState.FAILED, Reason.CONTAINER_LAUNCH_FAILED)
+    assert f"the plugin of class {CORE}" in status.message
+    assert again.grants() == {}

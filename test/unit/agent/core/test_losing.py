@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.grants import STICKS, USB, Box, core, handle, key, stick
+from support.grants import PLUGINS, STICKS, USB, Box, core, handle, key, stick
 
 from edgerm.core.devices import Device, DeviceClass, Inventory
 from edgerm.core.link import Beat, Kill
@@ -25,6 +25,7 @@ from edgerm_agent.core.events import (
 )
 from edgerm_agent.core.losing import Rule, rule_of
 from edgerm_agent.core.records import Phase
+from edgerm_agent.core.way import PLUGIN_S
 
 PULLED = replace(STICKS, devices=())
 TERMINATED = Exit(signal=15)
@@ -222,3 +223,18 @@ def test_a_flapping_device_does_not_pile_up_updates(box: Box) -> None:
 def test_what_is_no_rule(config: str) -> None:
     """Whatever stands in a config, a rule that is none is to wait."""
     assert rule_of(replace(stick("stop"), config=config)) is Rule.WAIT
+
+
+def test_what_ran_before_waits_for_its_plugin_without_end(box: Box) -> None:
+    """A task that is about to run again when the agent ends goes on to wait, however long its plugin stays away."""
+    waiting(box).happen(Inventoried("hotplug", STICKS))
+    again, _ = box.restarted(plugins=False)
+    again.happen(Fetched(key("t1")))
+    again.now_s = PLUGIN_S
+    again.happen(Tick())
+    run = again.agent.tasks[key("t1")].run
+    assert (run.phase, run.state) == (Phase.WAITING, TaskState.RUNNING)
+    effects = [effect for told in PLUGINS.items() for effect in again.happen(Inventoried(*told))]
+    assert effects == [Fetch(key("t1"), (), "")]
+    [start] = again.happen(Fetched(key("t1")))
+    assert isinstance(start, Start)

@@ -67,6 +67,7 @@ def test_malformed_expressions(key: object, operator: object, values: object, wo
         ({"count": 1.0}, "1.0 is no number"),
         ({"type": ""}, "the class of a claim is ''"),
         ({"type": "a\x00"}, "no control characters"),
+        ({"type": "cpus"}, "cpus is no class of devices"),
         ({"name": "n" * 256}, "at most 255 bytes"),
         ({"config": "[]"}, "config [] is no mapping"),
         ({"config": "{"}, "is no JSON"),

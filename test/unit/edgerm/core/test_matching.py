@@ -159,7 +159,7 @@ def test_an_empty_pool(pool: bool) -> None:
     """A claim on the pool that a class has not is refused in words."""
     found = solve([replace(claim("x"), shared=pool)], [device("d", shared=not pool)])
     word = "shared" if pool else "exclusive"
-    assert reason(found) == f"claim 'x' of class {CORE}: 1 {word} asked for, but the class has no {word} ones here"
+    assert reason(found) == f"claim 'x' of class {CORE}: 1 {word} asked for; there is no {word} one to be had here"
 
 
 def test_the_pool_is_the_classes_unless_the_claim_says() -> None:

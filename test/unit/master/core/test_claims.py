@@ -95,6 +95,17 @@ def test_what_does_not_fit_is_told(stage: Stage) -> None:
     assert free(stage) == "c0,c1,c2,c3"
 
 
+def test_shared_devices_are_for_those_who_know_them(stage: Stage) -> None:
+    """A framework without SHARED_RESOURCES is offered none, and told so when it claims one nevertheless."""
+    stage.decline("f1", refuse_s=3600)
+    stage.subscribe("f2", capabilities=PARTITION_AWARE)
+    stage.settle()
+    stage.accept("f2", claiming("t1", Claim("m", "x/shm")), claiming("t2", replace(CORES, count=5)))
+    first, second = stage.hear_updates("f2")
+    assert (first.state, "SHARED_RESOURCES" in first.message) == (TaskState.ERROR, True), first.message
+    assert "SHARED_RESOURCES" not in second.message
+
+
 def test_a_task_with_claims_needs_no_other_resources(stage: Stage) -> None:
     """Devices alone are enough, and so is an optional claim that nothing is there for; no claim and nothing is not."""
     stage.accept(
@@ -102,6 +113,19 @@ def test_a_task_with_claims_needs_no_other_resources(stage: Stage) -> None:
     )
     assert [(status.task_id, status.state) for status in stage.hear_updates("f1")] == [("t3", TaskState.ERROR)]
     assert launched(stage, "t2")[1].resources == parse("")
+
+
+def test_devices_are_offered_when_nothing_else_is_left(stage: Stage) -> None:
+    """An agent whose cpus and memory are all in use still offers its free devices; shared ones alone are no offer."""
+    stage.accept("f1", claiming("t1", CORES, resources="cpus:4;mem:1024"), refuse_s=0)
+    stage.pass_time(5)
+    [offer] = stage.hear_offers("f1")[-1:]
+    assert offer.resources == parse("x/core:{c0,c2};x/shm<SHARED>:{m}")
+    stage.accept("f1", claiming("t2", CORES, resources=""), refuse_s=0)
+    assert launched(stage, "t2")[1].granted[0].ids == ("c2", "c0")
+    stage.hear_offers("f1")
+    stage.pass_time(60)
+    assert not stage.hear_offers("f1")
 
 
 def test_devices_come_back_when_the_task_ends(stage: Stage) -> None:

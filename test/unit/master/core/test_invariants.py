@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from support.stage import Stage
 
+from edgerm.core.claims import Granted
 from edgerm.core.constraints import any_of
 from edgerm.core.ids import AgentId, OfferId, TaskId
-from edgerm.core.resources import NOTHING, Resources
+from edgerm.core.resources import NOTHING, Resources, parse
 from edgerm.core.tasks import TaskState
 from edgerm_master.core.agents import Agent, AgentState
 from edgerm_master.core.fairness import Client
@@ -94,6 +95,23 @@ def task_that_nobody_knows(world: World) -> None:
     framework(world).tasks[TaskId("t9")] = one_task(world).key._replace(task_id=TaskId("t9"))
 
 
+def device_beside_the_resources(world: World) -> None:
+    give(one_task(world), "c1", NOTHING)
+
+
+def device_of_two(world: World) -> None:
+    task = one_task(world)
+    give(task, "c1", parse("x/core:{c1}"))
+    key = task.key._replace(task_id=TaskId("t9"))
+    world.tasks[key] = replace(task, record=replace(task.record, key=key))
+
+
+def give(task: Task, device_id: str, resources: Resources) -> None:
+    granted = (Granted("x/core", "x/core", (device_id,)),)
+    spec = task.record.task
+    task.record = replace(task.record, task=replace(spec, granted=granted, resources=spec.resources + resources))
+
+
 def session_of_another(world: World) -> None:
     world.sessions[4711] = A1
 
@@ -121,6 +139,8 @@ BREACHES: list[tuple[Callable[[World], None], str]] = [
     (settled_but_live, "is settled but not ended"),
     (task_without_framework, "is not among its framework's"),
     (task_that_nobody_knows, "which nobody knows"),
+    (device_beside_the_resources, "was given [('x/core', 'c1')], its resources are"),
+    (device_of_two, "x/core c1 of agent a1 was given to task"),
     (session_of_another, "session 4711 is not its agent's a1"),
     (joined_without_session, "is JOINED with session None"),
     (charged_too_much, "is charged"),

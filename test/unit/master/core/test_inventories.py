@@ -11,11 +11,13 @@ from support.stage import Stage, agent_spec
 
 from edgerm.core.blobs import Digest, digest_of
 from edgerm.core.devices import Inventory
-from edgerm.core.ids import AgentId
+from edgerm.core.ids import AgentId, StreamId
 from edgerm.core.link import Join, JoinAnswer, NextPart, WantsInventory, Welcome
 from edgerm.core.scheduler import without_devices
 from edgerm.wire.codec.devices import encode_inventory
-from edgerm_master.core.events import MarkAgentGone
+from edgerm_master.core.changes import AgentAdded, AgentRemoved
+from edgerm_master.core.effects import Noticed
+from edgerm_master.core.events import MarkAgentGone, Watch
 from edgerm_master.core.joining import UNREACHABLE_KEPT_S
 from edgerm_master.core.records import AgentRecord, InventoryRecord
 from edgerm_master.registry import CODEC
@@ -54,6 +56,17 @@ def test_an_inventory_is_asked_for_once() -> None:
     assert (one.generation, other.generation) == (7, 9)
     assert one.devices is other.devices
     assert kept(stage) == {name_of(GPIO)}
+
+
+def test_a_start_alone_is_no_news() -> None:
+    """Who watches is told when an agent comes with other devices, not when it comes again with the same."""
+    stage = Stage()
+    join(stage, "a1", told=True)
+    stage.happen(Watch(StreamId("w")))
+    for incarnation, inventory, news in ((2, replace(GPIO, generation=9), []), (3, LATER, [AgentRemoved, AgentAdded])):
+        stage.log.clear()
+        join(stage, "a1", incarnation, inventory, told=True)
+        assert [type(effect.change) for effect in stage.log if isinstance(effect, Noticed)] == news
 
 
 def test_only_the_last_part_is_asked_for_it() -> None:

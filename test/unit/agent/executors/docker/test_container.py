@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgerm.core.ids import AgentId, FrameworkId, LaunchId, TaskId, TaskKey
-from edgerm.plugin.device import Mount
+from edgerm.plugin.device import DeviceNode, Mount
 from edgerm.plugin.executor import ContainerSpec, ExitReason, LaunchFailed, LaunchSpec, Limits, PortMapping
 from edgerm_agent.executors.docker import container
 
@@ -66,6 +66,24 @@ def test_the_command_is_the_images_where_none_is_given() -> None:
     """Entrypoint and command are left to the image unless the task has its own."""
     assert not {"Entrypoint", "Cmd", "Hostname", "User"} & body().keys()
     assert (body(program="/p")["Entrypoint"], body(argv=("a", "b"))["Cmd"]) == (["/p"], ["a", "b"])
+
+
+def test_what_devices_give_reaches_the_engine() -> None:
+    """Nodes, annotations, CDI names and a runtime are asked for; no annotation stands for a label of ours."""
+    annotations = (("vendor.example/boards", "one"), (container.TASK, "another"))
+    names = ("vendor.example/board=one", "vendor.example/board=two")
+    made = body(
+        nodes=(DeviceNode("/dev/null", "/dev/board", "rw"),), annotations=annotations, cdi_names=names, runtime="nvidia"
+    )
+    assert made["Labels"]["vendor.example/boards"] == "one"
+    assert made["Labels"][container.TASK] == KEY.task_id
+    host = made["HostConfig"]
+    assert host["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": [*names]}]
+    assert host["Devices"] == [
+        {"PathOnHost": "/dev/null", "PathInContainer": "/dev/board", "CgroupPermissions": "rw"},
+    ]
+    assert host["Runtime"] == "nvidia"
+    assert not {"DeviceRequests", "Runtime"} & body()["HostConfig"].keys()
 
 
 def test_everything_has_its_place() -> None:

@@ -9,7 +9,7 @@ from edgerm.core.constraints import parse_constraint
 from edgerm.core.resources import parse
 from edgerm.wire.codec.resources import resources_to_messages
 from edgerm.wire.codec.tasks import excerpt, task_info, task_spec
-from edgerm.wire.v1.tasks_pb2 import Alternative, ContainerInfo, TaskInfo
+from edgerm.wire.v1.tasks_pb2 import Alternative, Claim, ContainerInfo, TaskInfo
 
 
 def message(*builds: Alternative) -> TaskInfo:
@@ -49,6 +49,22 @@ def test_builds_are_tasks() -> None:
     assert (second.task.executor, second.task.resources) == ("process", parse("mem:64"))
     assert task_info(second.task).command.value == "/bin/true"
     assert task_spec(info) == first.task
+
+
+def test_a_build_has_claims_of_its_own() -> None:
+    """They take the place of the task's, which hold for builds without any; a wrong one is its build's fault alone."""
+    gpu, core = Claim(type="nvidia.com/gpu"), Claim(type="siemens.com/isolated_core", count=2)
+    builds = program("gpu", "/bin/true"), program("cpu", "/bin/true"), program("none", "/bin/true")
+    builds[0].claims.append(gpu)
+    builds[2].claims.append(Claim(name="x"))
+    whole = message(*builds)
+    whole.claims.append(core)
+    spec = task_spec(whole)
+    assert isinstance(spec, UndecidedTask)
+    asked = [[(claim.type, claim.count) for claim in build.task.claims] for build in spec.alternatives]
+    assert asked == [[("nvidia.com/gpu", 1)], [("siemens.com/isolated_core", 2)], []]
+    assert [build.task.fault for build in spec.alternatives][:2] == ["", ""]
+    assert "names no class" in spec.alternatives[2].task.fault
 
 
 def test_a_build_that_cannot_run_is_faulty_alone() -> None:
