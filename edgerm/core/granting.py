@@ -63,14 +63,19 @@ def grant(task: TaskSpec, left: Resources, agent: AgentSpec) -> TaskSpec:
 
 
 def unclaimable(claims: Sequence[Claim], agent: AgentSpec) -> Mismatch | None:
-    """The first claim of a class that the agent has not, or of which nothing can be claimed, whatever is free there."""
+    """Why the agent can never serve the claims, whatever is free there; None: it may.
+
+    It has not the class, nothing of that can be claimed, or the claim is wrong for it: a filter that cannot be asked of
+    its metadata, one that fits more memories than it counts.
+    """
     classes = {known.name: known for known in agent.inventory.classes}
     for claim in claims:
         if claim.count and not claim.optional:
             missing = no_class(claim, classes.get(claim.type))
             if missing is not None:
                 return missing
-    return None
+    found = match(claims, agent.inventory, ())
+    return found if isinstance(found, Mismatch) and found.problem else None
 
 
 _Keys: TypeAlias = dict[tuple[str, bool], dict[str, ResourceKey]]

@@ -30,7 +30,7 @@ class Mismatch:
 
     reason: str  # names the claim, its class, what was asked for and what there was
     type: str = ""  # the class; empty: the claims are malformed
-    problem: bool = False  # the agent has the class, but nothing of it can be claimed
+    problem: bool = False  # no device that is freed helps: nothing of the class can be claimed, or never by this claim
 
 
 def match(claims: Sequence[Claim], inventory: Inventory, free: Collection[tuple[str, str]]) -> Match | Mismatch:
@@ -86,7 +86,7 @@ def _of_class(
     try:
         market = _Market(known, devices, free, [*mandatory, *(claim for claim in claims if claim.optional)])
     except Invalid as error:
-        return Mismatch(str(error), known.name)
+        return Mismatch(str(error), known.name, problem=True)
     short = market.serve(len(mandatory))
     if short is not None:
         return Mismatch(market.explain(short), known.name)

@@ -47,10 +47,13 @@ class WaitingClaims:
                 self._why[task_id] = why
 
     def hopeless(self, agents: Collection[AgentSpec]) -> dict[TaskId, str]:
-        """Tasks that claim a class whose plugin is gone, and that no other of these agents has; and why they fail."""
-        gone = {known.name for agent in agents for known in agent.inventory.classes if known.problem}
+        """Tasks that wait in vain, and why: their class's plugin is gone, or their claims are wrong for who has it."""
+        gone = any(known.problem for agent in agents for known in agent.inventory.classes)
         found = {}
-        for task_id, task in self._tasks.items() if gone else ():
+        for task_id, task in self._tasks.items():
+            why = self._why.get(task_id)
+            if not gone and (why is None or not why.problem):
+                continue
             whys = [unclaimable(build.needs.claims, agent) for build in task.choices for agent in agents]
             problems = [why.reason for why in whys if why is not None and why.problem]
             if problems and all(whys):

@@ -188,14 +188,12 @@ class Placer(Scheduler):
             self._hush(driver)
 
     def _look_at_claims(self, places: Sequence[_Place]) -> None:
-        """What waits for devices, and ends if it waits for a class whose plugin is gone everywhere."""
+        """What waits for devices, and ends if that is in vain."""
         agents = [place.agent for place in places]
         self._claims.look_at(agents, {needs: why for place in places for needs, why in place.unmet.items()})
-        if any(known.problem for agent in agents for known in agent.inventory.classes):
-            for task_id, why in self._claims.hopeless(self._seen.values()).items():
-                self.withdraw(task_id)
-                status = Status(task_id, TaskState.ERROR, None, Source.MASTER, Reason.TASK_INVALID, why)
-                self._told(status)
+        for task_id, why in self._claims.hopeless(self._seen.values()).items():
+            self.withdraw(task_id)
+            self._told(Status(task_id, TaskState.ERROR, None, Source.MASTER, Reason.TASK_INVALID, why))
 
     def _decline(self, driver: Session, place: _Place, waiting: Collection[Task]) -> None:
         """Give back what serves nobody: until room may have grown, or for long if the agent is none for our tasks."""

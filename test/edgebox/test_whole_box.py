@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from support.engine import IMAGE
 from support.gpio_sim import MOTOR, Bank, plug_in
 from support.master import running_master
 
+from edgerm.transport.local import ask
 from edgerm_agent.devices.nic import links
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ async def test_every_class_in_one_task(tmp_path: Path, bank: Bank, engine: Guest
             said = await edgerm("run", *where, *claims, *task, SCRIPT)
             assert said == SEEN.format(chip=bank.path) + (number + 1) * "one more\n"
             assert bank.level(MOTOR) == 1
-        rows = json.loads(await edgerm("devices", "--json", *where))
+        rows = (await ask(folder, "devices"))["devices"]
         assert {(row["class"], row["health"], row["holder"], row["quarantine"]) for row in rows} == {
             (f"siemens.com/{name}", "Healthy", "", "") for name in ("isolated_core", "network", "shared_memory", "gpio")
         }
         [card] = [link for link in links.Netlink().look("") if link.name == "eth0"]
         assert not card.up
-        await edgerm("shm", "delete", "frames", "--data-dir", str(folder))
+        await ask(folder, "delete_memory", name="frames")

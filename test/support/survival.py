@@ -14,7 +14,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from edgerm_agent.journal import JOURNAL, inspect
 from support import dying_agent
 from support.agent import OURSELVES, sweep
 
+DEADLINE_S = 240.0
+LOOK_S = 0.05
 # A task says in a ledger when it begins and ends, and what it sees of its devices then.
 TASK = """
 say() {{ echo "{name} $1" >>{ledger}; }}
@@ -38,8 +40,6 @@ trap 'say ends; exit 0' TERM
 say begins
 {work}
 """
-DEADLINE_S = 240.0
-LOOK_S = 0.05
 WAIT = "while :; do sleep 1000 & wait; done"
 
 
@@ -74,7 +74,8 @@ class DyingAgent:
 
     async def __aexit__(self, *_: object) -> None:
         if self.pid:
-            os.kill(self.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
         assert self._process.stdin is not None
         self._process.stdin.close()
         await self._process.wait()  # its output has other ends: what holds tasks, until they are swept
@@ -90,6 +91,12 @@ class DyingAgent:
     async def ready(self) -> None:
         """Wait until the master has taken it in."""
         self.agent_id = AgentId(await self._said("ready agent_id="))
+
+    async def stop(self) -> None:
+        """As its administrator stops it."""
+        os.kill(self.pid, signal.SIGTERM)
+        assert await self._said("ended ") == "0", self._complaints()
+        self.pid = 0
 
     async def dies(self, cut: str) -> None:
         """Wait for the cut. Nothing exclusive may be given twice then."""

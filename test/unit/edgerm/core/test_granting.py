@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgerm.core.alternatives import Alternative, resolve, undecided
-from edgerm.core.claims import Claim, Granted
+from edgerm.core.claims import Claim, Expression, Granted, Operator
 from edgerm.core.devices import Device, DeviceClass, Inventory, resources_of
 from edgerm.core.granting import Fit, fit, grant, unclaimable
 from edgerm.core.ids import AgentId, TaskId
@@ -98,3 +98,18 @@ def test_classes_that_an_agent_has_not() -> None:
     assert missing is not None
     assert missing.problem
     assert missing.reason.endswith("nothing of it can be claimed: its plugin is gone")
+
+
+def test_a_claim_that_is_wrong_for_a_class() -> None:
+    """A filter that cannot be asked of the metadata, and one that is ambiguous, is never met, whatever is free."""
+    text = DeviceClass(CORE), Device(CORE, "cpu2", metadata='{"kind":"fast"}')
+    agent = replace(AGENT, inventory=Inventory((text[0],), (text[1],)))
+    wrong = unclaimable((Claim("x", CORE, expressions=(Expression("kind", Operator.CONTAINS, '["fast"]'),)),), agent)
+    assert wrong is not None
+    assert wrong.problem
+    assert "'x'" in wrong.reason
+    memories = tuple(Device(SHM, name, shared=True) for name in ("a", "b"))
+    agent = replace(AGENT, inventory=Inventory((DeviceClass(SHM, shared=True, unambiguous=True),), memories))
+    ambiguous = unclaimable((Claim("m", SHM),), agent)
+    assert ambiguous is not None
+    assert ambiguous.problem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgerm.core.claims import Claim
@@ -316,6 +318,23 @@ def test_a_class_whose_plugin_is_gone(bench: Bench) -> None:
     bench.launch(claiming("t2"))
     bench.offer("a cpus:9;mem:64", agent=with_cores(problem="its plugin is gone"))
     assert len(bench.told) == 1
+
+
+def test_a_claim_that_is_wrong_where_its_class_is(bench: Bench) -> None:
+    """It is not waited for devices that no agent can ever give: the task ends as an error with the reason."""
+    inventory = Inventory((DeviceClass(CORE),), (Device(CORE, "cpu1", metadata='{"kind":"fast"}'),))
+    wish = {
+        "definitions": {
+            "x": {"type": CORE, "matchExpressions": [{"key": "kind", "operator": "Contains", "values": ["fast"]}]}
+        },
+        "limits": {"x": 1},
+    }
+    bench.launch(process_task("t1", ["true"], claims=wish))
+    agent = replace(with_cores("cpu1"), inventory=inventory)
+    assert told(bench.offer(f"a cpus:9;mem:64;{CORE}:{{cpu1}}", agent=agent)) == [[]]
+    [status] = bench.told
+    assert (status.task_id, status.state) == ("t1", TaskState.ERROR)
+    assert "claim 'x'" in status.message
 
 
 def test_devices_of_several_offers_of_an_agent(bench: Bench) -> None:
