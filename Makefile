@@ -58,8 +58,8 @@ bench: $(DEV) ## measure against floors and peers in the same run
 
 test-edgebox: $(DEV) ## tests that need another kernel (cgroup v2, real-time, devices), in throw-away VMs; as root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make test-edgebox: needs root, to start the VM: run it with sudo" >&2; exit 2; }
-	$(EDGEBOX) --time-limit 240 $(EDGEBOX_PYTEST) $(EDGEBOX_V2)
-	$(EDGEBOX) --time-limit 470 $(EDGEBOX_REALTIME) $(EDGEBOX_PYTEST) test/edgebox $(EDGEBOX_V2:%=--ignore=%)
+	$(EDGEBOX) --time-limit 180 $(EDGEBOX_PYTEST) $(EDGEBOX_V2)
+	$(EDGEBOX) --time-limit 540 $(EDGEBOX_REALTIME) $(EDGEBOX_PYTEST) test/edgebox $(EDGEBOX_V2:%=--ignore=%)
 
 clean: ## remove the environment, caches and what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist docs/_build
