@@ -65,7 +65,7 @@ def interfaces() -> Iterator[str]:
     """Two marked interfaces with an address each, and a namespace; nothing of them is left. The namespace's path."""
     for number, (name, peer) in enumerate(PAIRS):
         assert ip("link", "add", name, "type", "veth", "peer", "name", peer).returncode == 0
-        ip("addr", "add", f"192.0.2.{number + 1}/32", "dev", name)
+        ip("addr", "add", f"198.51.100.{number + 1}/32", "dev", name)
     yield netns.make(NAMESPACE)
     for _, peer in PAIRS:
         ip("link", "del", peer)  # takes the other end with it, wherever that is

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -395,12 +395,5 @@ async def test_a_module_sees_a_directory(
 
 def our_python() -> tuple[Mount, ...]:
     """What the interpreter that runs us needs, for an image that has none."""
-    places = {sys.base_prefix: sys.base_prefix, "/lib": "/lib", "/lib64": "/lib64"}
-    if sys.base_prefix == "/usr":
-        del places["/lib"]
-        places["/usr/lib"] = "/usr/lib"
-    with suppress(OSError):
-        places["/lib64"] = str(Path("/lib64").resolve(strict=True))
-    return tuple(
-        Mount(inside, str(Path(source).resolve()), read_only=True, named=False) for inside, source in places.items()
-    )
+    places = (Path(sys.base_prefix), Path("/lib"), Path("/lib64"))  # the loader is found by its name in one of these
+    return tuple(Mount(str(place), str(place.resolve()), True, False) for place in places if place.exists())

@@ -101,15 +101,20 @@ def _tasks(world: World) -> Iterator[str]:
 
 
 def _grants(world: World) -> Iterator[str]:
-    """What a task was given is among its resources, and no exclusive device is given twice by an agent with enough."""
+    """What a task was given is among its resources, and no exclusive device is given twice by an agent with enough.
+
+    Of a class that chooses, what stands here is only booked until the agent has told what it took.
+    """
     holders: dict[tuple[AgentId, str, str], TaskKey] = {}
     for key, task in world.tasks.items():
         spec = task.record.task
         given = {(one.type, device_id) for one in spec.granted for device_id in one.ids}
         if not given.issubset(items(spec.resources)):
             yield f"task {key} was given {sorted(given)}, its resources are {spec.resources}"
-        for one in spec.granted if task.live and not world.agents[task.agent_id].short else ():
-            for device_id in () if one.shared else one.ids:
+        agent = world.agents[task.agent_id]
+        choosing = {known.name for known in agent.spec.inventory.classes if known.chooses}
+        for one in spec.granted if task.live and not agent.short else ():
+            for device_id in () if one.shared or one.type in choosing else one.ids:
                 holder = holders.setdefault((task.agent_id, one.type, device_id), key)
                 if holder != key:
                     yield f"{one.type} {device_id} of agent {task.agent_id} was given to task {holder} and to {key}"
