@@ -34,6 +34,7 @@ from edgerm_agent.shell import AgentShell
 
 GRANT_S = 90.0  # plugins have their own, shorter bounds
 RELEASE_S = 30.0
+BUSY = "local grant {!r} is being made or given back: ask again"
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"  # the kubelet's words
 
 
@@ -110,7 +111,7 @@ class LocalFace:
         elif task.record.task.claims != claims:
             raise Conflict(f"local grant {name!r} has other claims: release it first, or choose another id")
         elif task.run.phase is not Phase.RUNNING or task.run.kill_asked:
-            raise Unavailable(f"local grant {name!r} is being made or given back: ask again")
+            raise Unavailable(BUSY.format(name))
         holding = self._shell.core.grants.get(task.key)
         setup = await self._devices.setup(task.key, holding.records if holding else (), self._executor)
         return {"granted": [asdict(each) for each in task.record.task.granted], "setup": asdict(setup)}
@@ -144,7 +145,7 @@ class LocalFace:
     async def _until(self, event: LaunchLocal | KillLocal, within_s: float) -> str:
         """Let it happen, and wait for what comes of it."""
         if event.key in self._awaited:
-            raise Unavailable(f"local grant {event.key.task_id!r} is being made or given back: ask again")
+            raise Unavailable(BUSY.format(event.key.task_id))
         awaited = self._awaited[event.key] = asyncio.Future[str]()
         self._shell.post(event)
         try:

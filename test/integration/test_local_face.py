@@ -78,6 +78,19 @@ async def test_a_busy_class_fails_at_once(alone: Path) -> None:
         await ask(alone, "grant", id="first", claims=ONE)
 
 
+async def test_two_that_ask_at_once(alone: Path) -> None:
+    """One id is granted once, one device has one holder: whoever comes second is told to ask again, or who has it."""
+    same = await asyncio.gather(*(ask(alone, "grant", id="plc", claims=ONE) for _ in range(4)), return_exceptions=True)
+    assert sum(isinstance(answer, dict) for answer in same) >= 1
+    assert all(isinstance(answer, dict | Unavailable) for answer in same), same
+    assert await holders(alone) == {"cpu90": "plc", "cpu91": ""}
+    others = await asyncio.gather(
+        *(ask(alone, "grant", id=name, claims=ONE) for name in ("a", "b")), return_exceptions=True
+    )
+    assert sorted(type(answer).__name__ for answer in others) == ["Conflict", "dict"]
+    assert sorted((await holders(alone)).values()) in (["a", "plc"], ["b", "plc"])
+
+
 async def test_filters_and_config_go_with_a_local_grant(alone: Path) -> None:
     """A filter chooses; a config key that the class does not know is refused, and nothing is held then."""
     only = [{"key": "cpuset", "operator": "Contains", "values": [91]}]
